@@ -18,6 +18,7 @@
 #include "base/result.h"
 #include "base/status.h"
 #include "device/executor.h"
+#include "device/host_memory.h"
 #include "device/ops.h"
 
 namespace hipattn::device {
@@ -88,6 +89,7 @@ class Device {
   virtual const char* name() const = 0;
   virtual const OpTable& ops() const = 0;
   virtual Executor& executor() = 0;   // host threads for work beside the device
+  virtual HostMemory& host_memory() = 0;
 
   // At least `bytes` bytes, 64-byte aligned (2 MiB-aligned and on huge pages where the system gives them, from 2 MiB on). kOutOfMemory.
   // Thread-safe.

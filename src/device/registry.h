@@ -20,7 +20,7 @@ struct CpuDeviceOptions {
   std::string_view instruction_set = {};  // "portable", "avx2", ...; empty = the best this CPU has
 };
 
-// kUnsupported when the CPU lacks the instruction set, kInvalidArgument when there is none of that name.
+// kUnsupported when this CPU has no instruction set of that name.
 Result<std::unique_ptr<Device>> CreateCpuDevice(const CpuDeviceOptions& options);
 
 // The tables this CPU can run, slowest first; "portable" is always there, behind the plain loops of "reference".

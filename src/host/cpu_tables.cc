@@ -1,0 +1,65 @@
+// SPDX-License-Identifier: Apache-2.0
+// SPDX-FileCopyrightText: The hipattn authors
+//
+// Which tables of ops this CPU can run. Each kernels object defines Table() in the namespace of its instruction set.
+#include <cstddef>
+
+#include "device/registry.h"
+#include "host/ref/reference_table.h"
+
+namespace hipattn::host {
+namespace portable {
+const device::OpTable* Table();
+}
+#if defined(__x86_64__)
+namespace avx2 {
+const device::OpTable* Table();
+}
+namespace avx512 {
+const device::OpTable* Table();
+}
+namespace avx512bf16 {
+const device::OpTable* Table();
+}
+#endif
+}  // namespace hipattn::host
+
+namespace hipattn::device {
+namespace {
+
+struct TableList {
+  const OpTable* tables[5] = {};
+  size_t count = 0;
+
+  void Add(const OpTable* table) { tables[count++] = table; }
+};
+
+TableList FindTables() {
+  TableList list;
+  list.Add(&host::ReferenceOps());
+  list.Add(host::portable::Table());
+#if defined(__x86_64__)
+  __builtin_cpu_init();
+  if (__builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") && __builtin_cpu_supports("f16c")) {
+    list.Add(host::avx2::Table());
+  }
+  const bool v4 = __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") && __builtin_cpu_supports("avx512cd") &&
+                  __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512vl");
+  if (v4) {
+    list.Add(host::avx512::Table());
+  }
+  if (v4 && __builtin_cpu_supports("avx512bf16") && __builtin_cpu_supports("avx512vnni")) {
+    list.Add(host::avx512bf16::Table());
+  }
+#endif
+  return list;
+}
+
+}  // namespace
+
+std::span<const OpTable* const> CpuOpTables() {
+  static const TableList list = FindTables();
+  return {list.tables, list.count};
+}
+
+}  // namespace hipattn::device

@@ -1,0 +1,47 @@
+// SPDX-License-Identifier: Apache-2.0
+// SPDX-FileCopyrightText: The hipattn authors
+#include <oneapi/tbb/blocked_range.h>
+#include <oneapi/tbb/parallel_for.h>
+#include <oneapi/tbb/task_arena.h>
+
+#include "host/executors.h"
+
+namespace hipattn::host {
+namespace {
+
+// An arena of its own: the embedding program's use of TBB and ours do not limit each other, and no global_control is touched.
+class TbbExecutor : public device::Executor {
+ public:
+  explicit TbbExecutor(unsigned num_threads) : num_threads_(num_threads), arena_(static_cast<int>(num_threads), 1) {}
+
+  unsigned concurrency() const override { return num_threads_; }
+
+  void Run(size_t count, TaskFn fn, void* arg) override {
+    if (num_threads_ == 1 || count <= 1) {
+      for (size_t i = 0; i < count; ++i) {
+        fn(arg, i);
+      }
+      return;
+    }
+    arena_.execute([&] {
+      tbb::parallel_for(
+          tbb::blocked_range<size_t>(0, count, 1),
+          [&](const tbb::blocked_range<size_t>& range) {
+            for (size_t i = range.begin(); i != range.end(); ++i) {
+              fn(arg, i);
+            }
+          },
+          tbb::simple_partitioner());
+    });
+  }
+
+ private:
+  unsigned num_threads_;
+  tbb::task_arena arena_;
+};
+
+}  // namespace
+
+std::unique_ptr<device::Executor> CreateExecutor(unsigned num_threads) { return std::make_unique<TbbExecutor>(num_threads); }
+
+}  // namespace hipattn::host
