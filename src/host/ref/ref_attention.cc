@@ -1,0 +1,60 @@
+// SPDX-License-Identifier: Apache-2.0
+// SPDX-FileCopyrightText: The hipattn authors
+#include "host/ref/ref_attention.h"
+
+#include "host/ref/ref_kv.h"
+
+#include <algorithm>
+#include <cmath>
+#include <limits>
+
+namespace hipattn::host::ref {
+
+void AddToken(const device::BlockPool& pool, uint32_t slot, uint32_t token, TokenRows* rows) {
+  const size_t old_size = rows->k.size();
+  rows->k.resize(old_size + pool.head_dim);
+  rows->v.resize(old_size + pool.head_dim);
+  ReadToken(pool, slot, token, rows->k.data() + old_size, rows->v.data() + old_size);
+}
+
+void AttendRow(const RowConfig& config,
+               const float* q,
+               const TokenRows& rows,
+               size_t num_tokens,
+               void* out,
+               size_t out_index,
+               float* lse) {
+  const size_t head_dim = config.head_dim;
+  std::vector<double> scores(num_tokens);
+  double max_score = -std::numeric_limits<double>::infinity();
+  for (size_t token = 0; token < num_tokens; ++token) {
+    double dot = 0;
+    for (size_t dim = 0; dim < head_dim; ++dim) {
+      dot += double{q[dim]} * double{rows.k[token * head_dim + dim]};
+    }
+    double score = dot * double{config.scale};
+    if (config.softcap > 0) {
+      score = double{config.softcap} * std::tanh(score / double{config.softcap});
+    }
+    scores[token] = score;
+    max_score = std::max(max_score, score);
+  }
+  std::vector<double> sum_values(head_dim, 0.0);
+  double sum_weights = 0;
+  for (size_t token = 0; token < num_tokens; ++token) {
+    const double weight = std::exp(scores[token] - max_score);
+    sum_weights += weight;
+    for (size_t dim = 0; dim < head_dim; ++dim) {
+      sum_values[dim] += weight * double{rows.v[token * head_dim + dim]};
+    }
+  }
+  for (size_t dim = 0; dim < head_dim; ++dim) {
+    const double value = num_tokens == 0 ? 0.0 : sum_values[dim] / sum_weights;
+    StoreElement(out, config.out_dtype, out_index + dim, static_cast<float>(value));
+  }
+  if (lse != nullptr) {
+    *lse = static_cast<float>(max_score + (num_tokens == 0 ? 0.0 : std::log(sum_weights)));
+  }
+}
+
+}  // namespace hipattn::host::ref

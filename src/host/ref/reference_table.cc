@@ -1,0 +1,24 @@
+// SPDX-License-Identifier: Apache-2.0
+// SPDX-FileCopyrightText: The hipattn authors
+#include "host/ref/reference_table.h"
+
+namespace hipattn::host {
+
+const device::OpTable& ReferenceOps() {
+  static constexpr device::OpTable kTable = {
+      .name = "reference",
+      .append_kv = ref::AppendKv,
+      .load_q = ref::LoadQ,
+      .summarize_blocks = ref::SummarizeBlocks,
+      .score_nodes = ref::ScoreNodes,
+      .estimate_nodes = ref::EstimateNodes,
+      .score_keys = ref::ScoreKeys,
+      .sparse_decode = ref::SparseDecode,
+      .attend_rotated = ref::AttendRotated,
+      .dense_prefill = ref::DensePrefill,
+      .merge_states = ref::MergeStates,
+  };
+  return kTable;
+}
+
+}  // namespace hipattn::host
