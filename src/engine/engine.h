@@ -13,6 +13,7 @@
 #include <cstdint>
 #include <memory>
 #include <span>
+#include <string_view>
 #include <vector>
 
 #include "base/result.h"
@@ -22,6 +23,8 @@
 namespace hipattn::engine {
 
 class Sequence;
+struct EngineState;
+struct SequenceState;
 
 enum class Phase : uint32_t { kByLength = 0, kDecode = 1, kPrefill = 2 };
 
@@ -89,9 +92,8 @@ class Engine : public std::enable_shared_from_this<Engine> {
 
  private:
   friend class Sequence;
-  struct Impl;
-  explicit Engine(std::unique_ptr<Impl> impl);
-  std::unique_ptr<Impl> impl_;
+  explicit Engine(std::unique_ptr<EngineState> state);
+  std::unique_ptr<EngineState> state_;
 };
 
 class Sequence {
@@ -117,9 +119,9 @@ class Sequence {
 
  private:
   friend class Engine;
-  struct Impl;
-  explicit Sequence(std::unique_ptr<Impl> impl);
-  std::unique_ptr<Impl> impl_;
+  Sequence(std::shared_ptr<Engine> engine, const AttentionOptions& options);
+  std::shared_ptr<Engine> engine_;   // outlives state_
+  std::unique_ptr<SequenceState> state_;
 };
 
 }  // namespace hipattn::engine

@@ -1,0 +1,236 @@
+// SPDX-License-Identifier: Apache-2.0
+// SPDX-FileCopyrightText: The hipattn authors
+#include "engine/head_store.h"
+
+#include <cstring>
+
+#include "base/int_math.h"
+
+namespace hipattn::engine {
+namespace {
+
+uint64_t NodeTokens(const StoreContext& context, uint32_t level) { return uint64_t{context.block_tokens} << (3 * level); }
+
+uint64_t GroupBytes(const StoreContext& context) { return device::SummaryGroupBytes(context.head_dim, context.has_spread); }
+
+uint32_t RunOf(uint32_t slot) { return slot / offload::kRunSlots; }
+
+}  // namespace
+
+Status HeadStore::MakeRoom(const StoreContext& context, uint64_t written, uint64_t num_tokens) {
+  if (num_tokens <= room_tokens_) {
+    return Status::Ok();
+  }
+  HIPATTN_RETURN_IF_ERROR(MakeSlotRoom(context, written, num_tokens));
+  if (context.summaries) {
+    HIPATTN_RETURN_IF_ERROR(MakeSummaryRoom(context, num_tokens));
+  }
+  room_tokens_ = slots_.size() * context.block_tokens;
+  if (context.summaries) {  // summaries have room for whole nodes up to num_tokens only
+    room_tokens_ = std::min(room_tokens_, RoundUp<uint64_t>(num_tokens + 1, context.block_tokens) - 1);
+  }
+  return Status::Ok();
+}
+
+Status HeadStore::MakeSlotRoom(const StoreContext& context, uint64_t written, uint64_t num_tokens) {
+  HIPATTN_RETURN_IF_ERROR(OwnTail(context, written));
+  const uint64_t blocks = CeilDiv<uint64_t>(num_tokens, context.block_tokens);
+  if (slots_.size() >= blocks) {
+    return Status::Ok();
+  }
+  HIPATTN_RETURN_IF_ERROR(slots_.Reserve(*context.memory, RoundUp<uint64_t>(blocks, offload::kRunSlots)));
+  while (slots_.size() < blocks) {
+    HIPATTN_ASSIGN_OR_RETURN(const uint32_t first, context.pool->TakeRun());
+    // A table whose length is no multiple of the run (a fork's) leaves the end of its last run unused.
+    HIPATTN_RETURN_IF_ERROR(slots_.Reserve(*context.memory, slots_.size() + offload::kRunSlots));
+    for (uint32_t i = 0; i < offload::kRunSlots; ++i) {
+      slots_.Append(first + i);
+    }
+  }
+  return Status::Ok();
+}
+
+// The unfinished block that the next token goes to must be this table's own. What follows it in the table is room, and goes with it.
+Status HeadStore::OwnTail(const StoreContext& context, uint64_t written) {
+  const uint64_t tail = written / context.block_tokens;
+  if (tail >= own_from_ || written % context.block_tokens == 0) {
+    return Status::Ok();
+  }
+  HIPATTN_ASSIGN_OR_RETURN(const uint32_t first, context.pool->TakeRun());
+  const uint64_t room = slots_.size();
+  const uint32_t shared = slots_[tail];
+  device::BlockPool view = context.pool->view();
+  const device::CopyPiece piece = {device::BlockAddress(view, first), device::BlockAddress(view, shared), view.block_bytes};
+  Result<device::Ticket> copied = context.memory->device().Copy(0, {&piece, 1});
+  Status reserved = copied.ok() ? slots_.Reserve(*context.memory, tail + offload::kRunSlots) : copied.status();
+  if (!reserved.ok()) {
+    context.pool->Release(first);
+    return reserved;
+  }
+  DropBlocks(context, tail);
+  for (uint32_t i = 0; i < offload::kRunSlots; ++i) {
+    slots_.Append(first + i);
+  }
+  own_from_ = tail;
+  room_tokens_ = 0;
+  return room > slots_.size() ? MakeSlotRoom(context, tail * context.block_tokens, room * context.block_tokens) : Status::Ok();
+}
+
+Status HeadStore::MakeSummaryRoom(const StoreContext& context, uint64_t num_tokens) {
+  if (open_.buffer().data() == nullptr) {
+    const size_t bytes = (kMaxLevels - 1) * size_t{3} * context.head_dim * sizeof(float);
+    HIPATTN_ASSIGN_OR_RETURN(open_, context.memory->Allocate(device::MemoryKind::kDevice, bytes));
+  }
+  for (uint32_t level = 0; level < kMaxLevels && num_tokens >= NodeTokens(context, level); ++level) {
+    const uint64_t before = summarized_ >> (3 * level);
+    HIPATTN_RETURN_IF_ERROR(MakeLevelRoom(context, level, before, num_tokens / NodeTokens(context, level)));
+  }
+  return MakeKeptRoom(context, num_tokens);
+}
+
+Status HeadStore::MakeLevelRoom(const StoreContext& context, uint32_t level, uint64_t nodes_before, uint64_t nodes) {
+  Level& l = levels_[level];
+  const uint32_t nodes_log2 = ChunkGroupsLog2(level) + 3;
+  const size_t chunk_bytes = GroupBytes(context) << ChunkGroupsLog2(level);
+  const uint64_t first_written = nodes_before >> nodes_log2;
+  for (uint64_t i = first_written; nodes > nodes_before && i < l.chunks.size(); ++i) {
+    if (l.chunks[i].use_count() > 1) {
+      HIPATTN_ASSIGN_OR_RETURN(ChargedBuffer own, context.memory->Allocate(device::MemoryKind::kDevice, chunk_bytes));
+      const device::CopyPiece piece = {own.buffer().data(), l.pointers[i], chunk_bytes};
+      Result<device::Ticket> copied = context.memory->device().Copy(0, {&piece, 1});
+      HIPATTN_RETURN_IF_ERROR(copied.status());
+      l.chunks[i] = std::make_shared<ChargedBuffer>(std::move(own));
+      l.pointers[i] = l.chunks[i]->buffer().data();
+    }
+  }
+  const uint64_t chunks = CeilDiv(nodes, uint64_t{1} << nodes_log2);
+  HIPATTN_RETURN_IF_ERROR(l.pointers.Reserve(*context.memory, chunks));
+  while (l.chunks.size() < chunks) {
+    HIPATTN_ASSIGN_OR_RETURN(ChargedBuffer chunk, context.memory->Allocate(device::MemoryKind::kDevice, chunk_bytes));
+    l.chunks.push_back(std::make_shared<ChargedBuffer>(std::move(chunk)));
+    l.pointers.Append(l.chunks.back()->buffer().data());
+  }
+  return Status::Ok();
+}
+
+Status HeadStore::MakeKeptRoom(const StoreContext& context, uint64_t num_tokens) {
+  const uint32_t kept_level = device::KeptLevel(context.block_tokens);
+  for (uint32_t i = 0; kept_level + i < kMaxLevels; ++i) {
+    const uint64_t nodes = num_tokens / NodeTokens(context, kept_level + i);
+    HIPATTN_RETURN_IF_ERROR(kept_[i].Reserve(*context.memory, nodes));
+    while (kept_chunks_[i].size() < nodes) {
+      const size_t bytes = size_t{3} * context.head_dim * sizeof(float);
+      HIPATTN_ASSIGN_OR_RETURN(ChargedBuffer chunk, context.memory->Allocate(device::MemoryKind::kDevice, bytes));
+      kept_chunks_[i].push_back(std::make_shared<ChargedBuffer>(std::move(chunk)));
+      kept_[i].Append(kept_chunks_[i].back()->buffer().as<float>());
+    }
+  }
+  return Status::Ok();
+}
+
+void HeadStore::DropBlocks(const StoreContext& context, uint64_t blocks) {
+  while (slots_.size() > blocks) {
+    const uint32_t slot = slots_.back();
+    slots_.Truncate(slots_.size() - 1);
+    if (slots_.size() == 0 || RunOf(slots_.back()) != RunOf(slot)) {
+      context.pool->Release(slot);
+    }
+  }
+}
+
+void HeadStore::Trim(const StoreContext& context, uint64_t num_tokens) {
+  DropBlocks(context, CeilDiv<uint64_t>(num_tokens, context.block_tokens));
+  own_from_ = std::min<uint64_t>(own_from_, slots_.size());
+  const uint32_t kept_level = device::KeptLevel(context.block_tokens);
+  for (uint32_t level = 0; level < kMaxLevels; ++level) {
+    const uint64_t nodes = num_tokens / NodeTokens(context, level);
+    const size_t chunks = CeilDiv(nodes, uint64_t{1} << (ChunkGroupsLog2(level) + 3));
+    levels_[level].chunks.resize(std::min(chunks, levels_[level].chunks.size()));
+    levels_[level].pointers.Truncate(chunks);
+    if (level >= kept_level) {
+      kept_chunks_[level - kept_level].resize(std::min<size_t>(nodes, kept_chunks_[level - kept_level].size()));
+      kept_[level - kept_level].Truncate(nodes);
+    }
+  }
+  room_tokens_ = 0;  // the next MakeRoom looks again
+}
+
+void HeadStore::Cut(const StoreContext& context, uint64_t num_tokens) {
+  const uint64_t blocks = num_tokens / context.block_tokens;
+  if (blocks < summarized_) {
+    summarized_ = blocks;
+    rebuild_ = blocks > 0;
+  }
+  room_tokens_ = 0;  // the tail may be shared
+}
+
+Status HeadStore::ShareFrom(const StoreContext& context, HeadStore& parent, uint64_t num_tokens) {
+  const uint64_t blocks = CeilDiv<uint64_t>(num_tokens, context.block_tokens);
+  HIPATTN_RETURN_IF_ERROR(slots_.Reserve(*context.memory, blocks));
+  for (uint64_t i = 0; i < blocks; ++i) {
+    const uint32_t slot = parent.slots_[i];
+    if (i == 0 || RunOf(slots_.back()) != RunOf(slot)) {
+      context.pool->Retain(slot);
+    }
+    slots_.Append(slot);
+  }
+  own_from_ = blocks;
+  parent.own_from_ = std::max(parent.own_from_, blocks);
+  parent.room_tokens_ = 0;
+  if (!context.summaries || num_tokens < context.block_tokens) {
+    return Status::Ok();
+  }
+  summarized_ = std::min<uint64_t>(parent.summarized_, num_tokens / context.block_tokens);
+  rebuild_ = summarized_ > 0;
+  const uint64_t tokens = summarized_ * context.block_tokens;
+  const uint32_t kept_level = device::KeptLevel(context.block_tokens);
+  for (uint32_t level = 0; level < kMaxLevels && tokens >= NodeTokens(context, level); ++level) {
+    const uint64_t nodes = tokens / NodeTokens(context, level);
+    const size_t chunks = CeilDiv(nodes, uint64_t{1} << (ChunkGroupsLog2(level) + 3));
+    HIPATTN_RETURN_IF_ERROR(levels_[level].pointers.Reserve(*context.memory, chunks));
+    for (size_t i = 0; i < chunks; ++i) {
+      levels_[level].chunks.push_back(parent.levels_[level].chunks[i]);
+      levels_[level].pointers.Append(parent.levels_[level].pointers[i]);
+    }
+    if (level >= kept_level) {
+      const uint32_t k = level - kept_level;
+      HIPATTN_RETURN_IF_ERROR(kept_[k].Reserve(*context.memory, nodes));
+      for (uint64_t i = 0; i < nodes; ++i) {
+        kept_chunks_[k].push_back(parent.kept_chunks_[k][i]);
+        kept_[k].Append(parent.kept_[k][i]);
+      }
+    }
+  }
+  return Status::Ok();
+}
+
+device::SummarizeJob HeadStore::Job(const StoreContext& context) const {
+  device::SummarizeJob job = {};
+  job.slots = slots_.data();
+  for (uint32_t level = 0; level < kMaxLevels; ++level) {
+    job.levels[level] = this->level(level);
+  }
+  job.open = open_.buffer().as<float>();
+  for (uint32_t i = 0; device::KeptLevel(context.block_tokens) + i < kMaxLevels; ++i) {
+    job.kept[i] = kept_[i].data();
+  }
+  return job;
+}
+
+device::SummarizeJob HeadStore::RebuildJob(const StoreContext& context) const {
+  device::SummarizeJob job = Job(context);
+  const uint64_t node_blocks = uint64_t{1} << (3 * device::KeptLevel(context.block_tokens));
+  job.first_block = static_cast<uint32_t>(summarized_ / node_blocks * node_blocks);
+  job.num_blocks = static_cast<uint32_t>(summarized_) - job.first_block;
+  job.rebuild = 1;
+  return job;
+}
+
+device::SummarizeJob HeadStore::AppendJob(const StoreContext& context, uint64_t blocks) const {
+  device::SummarizeJob job = Job(context);
+  job.first_block = static_cast<uint32_t>(summarized_);
+  job.num_blocks = static_cast<uint32_t>(blocks - summarized_);
+  return job;
+}
+
+}  // namespace hipattn::engine

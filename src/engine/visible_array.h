@@ -1,0 +1,116 @@
+// SPDX-License-Identifier: Apache-2.0
+// SPDX-FileCopyrightText: The hipattn authors
+//
+// VisibleArray: a growing array in memory that both host and device see: block tables and pointer tables that ops read. Grows by an eighth,
+// because these tables count against the KV budget.
+#ifndef HIPATTN_ENGINE_VISIBLE_ARRAY_H_
+#define HIPATTN_ENGINE_VISIBLE_ARRAY_H_
+
+#include <algorithm>
+#include <atomic>
+#include <span>
+#include <type_traits>
+#include <utility>
+
+#include "device/device.h"
+#include "offload/memory_budget.h"
+
+namespace hipattn::engine {
+
+// Device memory that is charged to a budget for as long as it lives.
+class ChargedBuffer {
+ public:
+  ChargedBuffer() = default;
+  ChargedBuffer(ChargedBuffer&& other) noexcept
+      : budget_(std::exchange(other.budget_, nullptr)), index_bytes_(other.index_bytes_), buffer_(std::move(other.buffer_)) {}
+  ChargedBuffer& operator=(ChargedBuffer&& other) noexcept {
+    std::swap(budget_, other.budget_);
+    std::swap(index_bytes_, other.index_bytes_);
+    std::swap(buffer_, other.buffer_);
+    return *this;
+  }
+  ChargedBuffer(const ChargedBuffer&) = delete;
+  ChargedBuffer& operator=(const ChargedBuffer&) = delete;
+  ~ChargedBuffer() {
+    if (budget_ != nullptr) {
+      budget_->Release(buffer_.size_bytes());
+      index_bytes_->fetch_sub(buffer_.size_bytes(), std::memory_order_relaxed);
+    }
+  }
+
+  const device::Buffer& buffer() const { return buffer_; }
+
+ private:
+  friend class IndexMemory;
+  offload::MemoryBudget* budget_ = nullptr;
+  std::atomic<uint64_t>* index_bytes_ = nullptr;
+  device::Buffer buffer_;
+};
+
+// Where tables and summaries get their memory; counts what they hold. Thread-safe.
+class IndexMemory {
+ public:
+  // Both outlive it.
+  IndexMemory(device::Device* device, offload::MemoryBudget* budget) : device_(device), budget_(budget) {}
+
+  Result<ChargedBuffer> Allocate(device::MemoryKind kind, size_t bytes) {
+    HIPATTN_RETURN_IF_ERROR(budget_->Charge(bytes));
+    Result<device::Buffer> buffer = device_->Allocate(kind, bytes);
+    if (!buffer.ok()) {
+      budget_->Release(bytes);
+      return buffer.status();
+    }
+    index_bytes_.fetch_add(bytes, std::memory_order_relaxed);
+    ChargedBuffer charged;
+    charged.budget_ = budget_;
+    charged.index_bytes_ = &index_bytes_;
+    charged.buffer_ = std::move(*buffer);
+    return charged;
+  }
+
+  uint64_t bytes() const { return index_bytes_.load(std::memory_order_relaxed); }
+  device::Device& device() const { return *device_; }
+
+ private:
+  device::Device* const device_;
+  offload::MemoryBudget* const budget_;
+  std::atomic<uint64_t> index_bytes_{0};
+};
+
+template <typename T>
+class VisibleArray {
+  static_assert(std::is_trivially_copyable_v<T>);
+
+ public:
+  size_t size() const { return size_; }
+  T* data() const { return memory_.buffer().template as<T>(); }
+  T& operator[](size_t i) const { return data()[i]; }
+  T& back() const { return data()[size_ - 1]; }
+  std::span<T> span() const { return {data(), size_}; }
+
+  // Room for `size` elements.
+  Status Reserve(IndexMemory& memory, size_t size) {
+    if (size <= capacity_) {
+      return Status::Ok();
+    }
+    const size_t capacity = std::max(size, capacity_ + capacity_ / 8 + 8);
+    HIPATTN_ASSIGN_OR_RETURN(ChargedBuffer grown, memory.Allocate(device::MemoryKind::kHostVisible, capacity * sizeof(T)));
+    std::copy_n(data(), size_, grown.buffer().template as<T>());
+    memory_ = std::move(grown);
+    capacity_ = capacity;
+    return Status::Ok();
+  }
+
+  // REQUIRES: room.
+  void Append(T value) { data()[size_++] = value; }
+  void Truncate(size_t size) { size_ = std::min(size, size_); }
+
+ private:
+  ChargedBuffer memory_;
+  size_t size_ = 0;
+  size_t capacity_ = 0;
+};
+
+}  // namespace hipattn::engine
+
+#endif  // HIPATTN_ENGINE_VISIBLE_ARRAY_H_
