@@ -9,7 +9,7 @@
 
 namespace hipattn::host::HIPATTN_ISA {
 
-const device::OpTable& Table() {
+const device::OpTable* Table() {
   static constexpr device::OpTable kTable = {
       .name = HIPATTN_NAME_(HIPATTN_ISA),
       .append_kv = AppendKv,
@@ -23,7 +23,7 @@ const device::OpTable& Table() {
       .dense_prefill = DensePrefill,
       .merge_states = MergeStates,
   };
-  return kTable;
+  return &kTable;
 }
 
 }  // namespace hipattn::host::HIPATTN_ISA
