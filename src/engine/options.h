@@ -66,6 +66,9 @@ struct AttentionOptions {
 // HIPATTN_NONE: "really none" in sink_tokens, rerank_tokens and audit_interval. After Resolve sink_tokens is the number, 0 included.
 inline constexpr uint32_t kNone = UINT32_MAX;
 
+// Tokens of a text, and of every option that counts tokens: positions and leaf numbers are int32 in places.
+inline constexpr uint64_t kMaxTokens = INT32_MAX;
+
 // Rows of a HIP prefill's query block.
 inline constexpr uint32_t kPrefillBlockRows = 64;
 

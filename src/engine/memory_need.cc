@@ -1,0 +1,95 @@
+// SPDX-License-Identifier: Apache-2.0
+// SPDX-FileCopyrightText: The hipattn authors
+//
+// What HeadStore takes for a text of a given length, without making one. Keep the two in step: the
+// test compares them.
+#include "base/int_math.h"
+#include "base/status.h"
+#include "device/params.h"
+#include "engine/head_store.h"
+#include "engine/options.h"
+#include "offload/slot_pool.h"
+
+#include <algorithm>
+
+namespace hipattn::engine {
+namespace {
+
+// Elements a VisibleArray may have room for when it grew to `size` step by step.
+uint64_t GrownArray(uint64_t size) {
+  return size == 0 ? 0 : size + size / 8 + 8;
+}
+
+bool KeepsSummaries(const AttentionOptions& attention) {
+  const Search search = attention.search_kind();
+  return (search == Search::kTree || search == Search::kFlat) &&
+         attention.scorer_kind() != Scorer::kExact;
+}
+
+uint64_t TableBytes(uint64_t runs) {
+  return GrownArray(runs * offload::kRunSlots) * sizeof(uint32_t);
+}
+
+// The block tree of one head: summaries and their tables, open nodes, kept vectors.
+uint64_t TreeBytes(const EngineOptions& engine,
+                   const AttentionOptions& attention,
+                   uint64_t num_tokens) {
+  const uint64_t group_bytes =
+      device::SummaryGroupBytes(engine.head_dim, ScorerHasSpread(attention.scorer_kind()));
+  const uint64_t vectors_bytes = uint64_t{3} * engine.head_dim * sizeof(float);
+  const uint32_t kept_level = device::KeptLevel(engine.block_tokens);
+  uint64_t bytes = (kMaxLevels - 1) * vectors_bytes;
+  for (uint32_t level = 0; level < kMaxLevels; ++level) {
+    const uint64_t nodes = num_tokens / (uint64_t{engine.block_tokens} << (3 * level));
+    const uint64_t chunk_groups = uint64_t{1} << ChunkGroupsLog2(level);
+    const uint64_t chunks = CeilDiv(nodes, chunk_groups * kFanOut);
+    bytes += chunks * chunk_groups * group_bytes + GrownArray(chunks) * sizeof(std::byte*);
+    if (level >= kept_level) {
+      bytes += nodes * vectors_bytes + GrownArray(nodes) * sizeof(float*);
+    }
+  }
+  return bytes;
+}
+
+}  // namespace
+
+Result<MemoryNeed> ComputeMemoryNeed(const EngineOptions& engine,
+                                     const AttentionOptions& attention,
+                                     uint64_t num_tokens,
+                                     uint32_t num_sequences) {
+  if (num_tokens == 0 || num_tokens > kMaxTokens) {
+    return InvalidArgument("num_tokens is ", num_tokens, ", must be 1 to ", kMaxTokens);
+  }
+  if (num_sequences == 0) {
+    return InvalidArgument("num_sequences is 0, need at least 1");
+  }
+  const uint64_t block_bytes =
+      offload::BlockBytes({engine.block_tokens, engine.head_dim, engine.kv()});
+  const uint64_t runs =
+      CeilDiv<uint64_t>(num_tokens, uint64_t{engine.block_tokens} * offload::kRunSlots);
+  const uint64_t head_kv_bytes = runs * offload::kRunSlots * block_bytes;
+  const uint64_t head_index_bytes =
+      TableBytes(runs) + (KeepsSummaries(attention) ? TreeBytes(engine, attention, num_tokens) : 0);
+
+  MemoryNeed need;
+  // Options bound layers * kv heads to 2^20, so this product fits; the bytes may not.
+  const uint64_t heads = uint64_t{engine.num_layers} * engine.num_kv_heads * num_sequences;
+  // While a table grows, the old one is still there; tables grow one at a time.
+  const uint64_t growing_bytes = TableBytes(runs);
+  const bool fits =
+      CheckedMul(heads, head_kv_bytes, &need.kv_bytes_total) &&
+      CheckedMul(heads, head_index_bytes, &need.device_index_bytes) &&
+      CheckedAdd(need.device_index_bytes, growing_bytes, &need.device_index_bytes) &&
+      CheckedAdd(need.kv_bytes_total, need.device_index_bytes, &need.device_bytes_full);
+  if (!fits) {
+    return InvalidArgument("num_tokens ",
+                           num_tokens,
+                           " in num_sequences ",
+                           num_sequences,
+                           " need more bytes than 64 bits count");
+  }
+  need.device_bytes_min = need.device_bytes_full;  // one tier: everything is resident
+  return need;
+}
+
+}  // namespace hipattn::engine
