@@ -56,7 +56,7 @@ void TreeWalk::Begin(const TreeConfig& config, const SearchRange& range) {
 void TreeWalk::Descend() {
   for (;; --level_) {
     ListChildren(MeetingNodes(range_, NodeTokens(config_.block_tokens, level_)));
-    ExpandPending();
+    ExpandGroups();
     if (candidates_[level_].size() > KeepCount(config_, level_)) {
       return;
     }
@@ -69,7 +69,7 @@ void TreeWalk::Descend() {
 }
 
 void TreeWalk::ListChildren(const NodeRange& nodes) {
-  pending_.clear();
+  groups_[level_].clear();
   if (nodes.size() == 0) {
     return;
   }
@@ -98,14 +98,14 @@ void TreeWalk::AddGroup(int64_t index, const NodeRange& nodes) {
   if (base + kFanOut > nodes.end) {
     mask &= kWholeGroup >> (base + kFanOut - nodes.end);
   }
-  pending_.push_back({static_cast<uint32_t>(index), mask});
+  groups_[level_].push_back({static_cast<uint32_t>(index), mask});
 }
 
-void TreeWalk::ExpandPending() {
+void TreeWalk::ExpandGroups() {
   std::vector<int32_t>& nodes = candidates_[level_];
-  nodes.resize(pending_.size() * kFanOut);
+  nodes.resize(groups_[level_].size() * kFanOut);
   size_t count = 0;
-  for (const NodeGroup& group : pending_) {
+  for (const NodeGroup& group : groups_[level_]) {
     const auto base = static_cast<int32_t>(group.index * kFanOut);
     if (group.mask == kWholeGroup) {
       for (int32_t i = 0; i < static_cast<int32_t>(kFanOut); ++i) {
@@ -126,7 +126,7 @@ void TreeWalk::Accept(const float* scores) {
   scored_ += nodes.size();
   keys_.resize(nodes.size());
   size_t count = 0;
-  for (const NodeGroup& group : pending_) {
+  for (const NodeGroup& group : groups_[level_]) {
     if (group.mask == kWholeGroup) {
       for (uint32_t i = 0; i < kFanOut; ++i) {
         keys_[count + i] = OrderedKey(scores[i]);

@@ -69,7 +69,7 @@ class TreeWalk {
 
   // REQUIRES: !done(). What to score next, ascending; every mask is non-zero.
   uint32_t level() const { return level_; }
-  std::span<const NodeGroup> pending() const { return pending_; }
+  std::span<const NodeGroup> pending() const { return groups_[level_]; }
 
   // scores [pending().size()][8]; entries whose mask bit is 0 are not looked at. Keeps the best by
   // (score descending, node ascending) and moves to the next level that needs scores, or to the
@@ -89,13 +89,15 @@ class TreeWalk {
   // and what left it.
   std::span<const int32_t> candidates(uint32_t level) const { return candidates_[level]; }
   std::span<const int32_t> kept(uint32_t level) const { return kept_[level]; }
+  // The candidates once more, by the eight.
+  std::span<const NodeGroup> groups(uint32_t level) const { return groups_[level]; }
 
  private:
   // Lists the candidates of level_; while no cut is needed, passes them on and descends.
   void Descend();
   void ListChildren(const NodeRange& nodes);
   void AddGroup(int64_t index, const NodeRange& nodes);
-  void ExpandPending();
+  void ExpandGroups();
 
   TreeConfig config_;
   SearchRange range_;
@@ -103,7 +105,7 @@ class TreeWalk {
   uint32_t level_ = 0;
   int start_level_ = -1;
   uint64_t scored_ = 0;
-  std::vector<NodeGroup> pending_;
+  std::vector<NodeGroup> groups_[kMaxLevels];
   std::vector<int32_t> candidates_[kMaxLevels];
   std::vector<int32_t> kept_[kMaxLevels];
   std::vector<uint32_t> keys_;
