@@ -41,7 +41,7 @@ def _log2(x):
 
 
 class _Axes:
-    """Maps the values of one panel to its rectangle. x is logarithmic (text lengths); 0 counts as 1."""
+    """Maps the values of one panel to its rectangle. x, a text length, is logarithmic."""
 
     def __init__(self, panel):
         points = [point for line in panel.series.values() for point in line]
@@ -52,14 +52,23 @@ class _Axes:
         if self.xs[0] == 0 and len(self.xs) > 1:  # room for "0" just left of the first real length
             self.x_low = _log2(self.xs[1]) - 1.5
         if self.log_y:
-            self.y_low = math.floor(math.log10(min(ys)))
-            self.y_high = max(math.ceil(math.log10(max(ys))), self.y_low + 1)
-            self.y_ticks = [10.0**e for e in range(self.y_low, self.y_high + 1)]
+            self.y_ticks = self._log_ticks(min(ys), max(ys))
+            self.y_low, self.y_high = (math.log10(self.y_ticks[i]) for i in (0, -1))
         else:
             top = panel.y_max or max(ys)
             step = self._nice_step(top / 5 or 1)
             self.y_low, self.y_high = 0, step * math.ceil(top / step - 1e-9)
             self.y_ticks = [step * i for i in range(round(self.y_high / step) + 1)]
+
+    @staticmethod
+    def _log_ticks(low, high):
+        """From the last tick <= low to the first >= high; 1, 2, 5 in each decade while few."""
+        first, last = math.floor(math.log10(low)), math.ceil(math.log10(high))
+        steps = (1, 2, 5) if last - first <= 3 else (1,)
+        ticks = [step * 10.0**e for e in range(first, last + 1) for step in steps]
+        begin = max(i for i, tick in enumerate(ticks) if tick <= low)
+        end = min(i for i, tick in enumerate(ticks) if tick >= high and i > begin)
+        return ticks[begin:end + 1]
 
     @staticmethod
     def _nice_step(step):
@@ -125,10 +134,6 @@ def _draw_frame(panel, axes):
     out.append(_text((LEFT + right) / 2, bottom + 35, panel.x_label))
     middle = (TOP + bottom) / 2
     out.append(_text(15, middle, panel.y_label, extra=f' transform="rotate(-90 15 {middle:.1f})"'))
-    if panel.target is not None:
-        y = axes.y(panel.target)
-        out.append(_line(LEFT, y, right, y, 'stroke="#999999" stroke-dasharray="5 4"'))
-        out.append(_text(right - 2, y - 4, panel.target_label, "end", ' fill="#666666"'))
     return out
 
 
@@ -141,6 +146,11 @@ def _draw_panel(panel, labels):
         path = " ".join(f"{x:.1f},{y:.1f}" for x, y in points)
         out.append(f'<polyline points="{path}" fill="none" stroke="{colour}" stroke-width="1.8"/>')
         out.extend(_marker(shape, x, y, colour) for x, y in points)
+    if panel.target is not None:
+        y, right = axes.y(panel.target), PANEL_WIDTH - RIGHT
+        out.append(_line(LEFT, y, right, y, 'stroke="#777777" stroke-dasharray="5 4"'))
+        halo = ' fill="#555555" stroke="#ffffff" stroke-width="4" paint-order="stroke"'
+        out.append(_text(LEFT + 4, y - 5, panel.target_label, "start", halo))
     return out
 
 
@@ -160,7 +170,7 @@ def _legend_rows(labels, width):
 def render(title, panels, columns=2):
     """The SVG text of `panels` (those without points are left out), `columns` side by side."""
     panels = [panel for panel in panels if any(panel.series.values())]
-    columns = min(columns, len(panels))
+    columns = max(1, min(columns, len(panels)))
     labels = list(dict.fromkeys(label for panel in panels for label in panel.series))
     width = max(columns * PANEL_WIDTH, LEFT + CHARACTER * len(title))
     legend = _legend_rows(labels, width)
