@@ -9,7 +9,7 @@ Benchmark names are read as operation/key:value/key:value, e.g.
 decode/T:131072/d:64/group:3/dtype:bf16/threads:1. For every operation two pictures are written:
 OPERATION_rate.svg (share of the roofline, of the read bandwidth or of the multiply-add peak, or the
 plain rate where no share was measured) and OPERATION_time.svg. T is the x axis, every combination
-of head_dim and threads has a panel, and every other key that varies tells the lines of a panel apart.
+of head_dim and threads has a panel, and the other keys that vary tell the lines of a panel apart.
 Where a benchmark was repeated, its median is drawn.
 """
 import argparse

@@ -2,7 +2,8 @@
 # SPDX-FileCopyrightText: The hipattn authors
 """Line charts as SVG text, from the standard library only: panels in a grid, one legend for all.
 
-A series keeps its colour and marker by its label over all panels, so panels can be compared by eye.
+A series keeps its colour and marker by its label over all panels, and panels of one y label share
+their y axis, so that panels can be compared by eye.
 """
 import math
 from dataclasses import dataclass, field
@@ -43,10 +44,8 @@ def _log2(x):
 class _Axes:
     """Maps the values of one panel to its rectangle. x, a text length, is logarithmic."""
 
-    def __init__(self, panel):
-        points = [point for line in panel.series.values() for point in line]
-        self.xs = sorted({x for x, _ in points})
-        ys = [y for _, y in points] + ([panel.target] if panel.target else [])
+    def __init__(self, panel, ys):
+        self.xs = sorted({x for line in panel.series.values() for x, _ in line})
         self.log_y = panel.log_y and min(ys) > 0
         self.x_low, self.x_high = _log2(self.xs[0]), _log2(self.xs[-1])
         if self.xs[0] == 0 and len(self.xs) > 1:  # room for "0" just left of the first real length
@@ -137,8 +136,13 @@ def _draw_frame(panel, axes):
     return out
 
 
-def _draw_panel(panel, labels):
-    axes = _Axes(panel)
+def _all_ys(panels):
+    ys = [y for panel in panels for line in panel.series.values() for _, y in line]
+    return ys + [panel.target for panel in panels if panel.target]
+
+
+def _draw_panel(panel, labels, ys):
+    axes = _Axes(panel, ys)
     out = _draw_frame(panel, axes)
     for label, line in panel.series.items():
         colour, shape = _style(labels, label)
@@ -190,7 +194,8 @@ def render(title, panels, columns=2):
     for index, panel in enumerate(panels):
         x, y = index % columns * PANEL_WIDTH, head + index // columns * PANEL_HEIGHT
         out.append(f'<g transform="translate({x} {y})">')
-        out.extend(_draw_panel(panel, labels))
+        comparable = [other for other in panels if other.y_label == panel.y_label]
+        out.extend(_draw_panel(panel, labels, _all_ys(comparable)))
         out.append("</g>")
     out.append("</svg>\n")
     return "\n".join(out)

@@ -26,7 +26,7 @@ source=$dir/$package/vendor/llama.cpp
 jobs=${JOBS:-$(nproc)}
 
 if [[ ! -f $archive ]]; then
-  # --no-binary names only this package: with :all: pip would build its build tools from source, too.
+  # --no-binary names only this package: with :all: pip would build its build tools, too.
   python3 -m pip download --quiet --no-deps --no-binary llama-cpp-python --dest "$dir" \
     "llama-cpp-python==$version"
 fi

@@ -3,10 +3,10 @@
 # SPDX-FileCopyrightText: The hipattn authors
 """Compares hipattn with llama.cpp and torch on this machine, in one run, and writes the tables.
 
-Every case runs hipattn and its peers in turns, each as a process of its own, the order reversed from
-round to round, so that a slow minute of the machine hits all of them. A cell is the median over the
-rounds of the medians over the steps of one process. Samples are appended to --raw as they are made:
-an interrupted or a second run adds to them, and --report-only writes the report from the file alone.
+Every case runs hipattn and its peers in turns, each as a process of its own, the order reversed
+from round to round, so that a slow minute of the machine hits all of them. A cell is the median
+over the rounds of the medians over the steps of one process. Samples are appended to --raw as they
+are made: a second run adds to them, and --report-only writes the report from the file alone.
 
   bench/peers/build_llama.sh DIR
   bench/peers/compare.py --hipattn-run build/release/examples/run/hipattn-run \\
@@ -139,7 +139,7 @@ def parse_arguments():
 
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--raw", required=True, type=pathlib.Path, help="samples, JSON lines")
-    parser.add_argument("--out", type=pathlib.Path, help="report (markdown; a picture lies beside it)")
+    parser.add_argument("--out", type=pathlib.Path, help="report in markdown; a picture goes beside it")
     parser.add_argument("--report-only", action="store_true", help="measure nothing")
     parser.add_argument("--hipattn-run", type=program_path)
     parser.add_argument("--hipattn-bench", type=program_path)

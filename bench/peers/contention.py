@@ -3,16 +3,16 @@
 # SPDX-FileCopyrightText: The hipattn authors
 """A decode step beside a process that keeps one core busy, against the same step without it.
 
-Threads that spin while they wait lose whole time slices to the busy process; threads that sleep lose
-at most its share. The target for hipattn is 2.5 times the quiet time. llama.cpp is measured with its
-default OpenMP waiting and with OMP_WAIT_POLICY=passive, for comparison.
+Threads that spin while they wait lose whole time slices to the busy process; threads that sleep
+lose at most its share. The target for hipattn is 2.5 times the quiet time. For comparison llama.cpp
+is measured with its default OpenMP waiting and with OMP_WAIT_POLICY=passive.
 
   bench/peers/contention.py --hipattn-run PROGRAM --llama DIR/llama_depth --model FILE.gguf \\
     --raw DIR/contention.jsonl --out docs/measurements/contention.md
 
-Quiet and busy runs alternate. The busy process is bound to the last core (--unbound leaves its place
-to the scheduler). Its own share of that core is reported: a program that starves it is no good
-neighbour either.
+Quiet and busy runs alternate. The busy process is bound to the last core (--unbound leaves its
+place to the scheduler). Its own share of that core is reported: a program that starves it is no
+good neighbour either.
 """
 import argparse
 import dataclasses
@@ -123,9 +123,9 @@ def markdown(records, machine, threads):
         "# A decode step beside a busy process", "",
         *(f"- {key}: {value}" for key, value in machine.items()),
         f"- threads: {threads}", "",
-        "One other process keeps one core busy. Mean time of a step of one run, median of the runs; "
-        "quiet and busy", "runs in turns. Written by `bench/peers/contention.py`; its `--help` says "
-        "how to repeat it.", "",
+        "One other process keeps one core busy. Mean time of a step of one run, median of the runs,",
+        "quiet and busy in turns. Written by `bench/peers/contention.py`; its `--help` says how to",
+        "repeat it.", "",
         *table(head, rows)]).rstrip() + "\n"
 
 

@@ -12,6 +12,7 @@ prefill  causal attention of T tokens over themselves. Forms:
 
 Bytes are those of the unique K and V; FLOPs are 4 * d * q_heads per (query, key) pair with
 key <= query, so half of the square. Wall and CPU time (all threads) are recorded for every call.
+Waiting threads spin by default, which is also torch's best setting on a quiet machine.
 """
 import argparse
 import json
@@ -19,7 +20,6 @@ import os
 import sys
 import time
 
-# With torch's own default the waiting threads spin, which is also its best setting on a quiet machine.
 import torch
 from torch.nn.functional import scaled_dot_product_attention as attend
 
