@@ -29,10 +29,19 @@
 // - PrefetchL1, PrefetchL2
 //
 // and this header what follows from those: Exp, Tanh. NaN stays NaN unless said otherwise above.
+//
+// HIPATTN_UNROLL before a loop with a constant count unrolls it whole: a tile held in an array of
+// VF lives in registers only then.
 #ifndef HIPATTN_HOST_VEC_VEC_H_
 #define HIPATTN_HOST_VEC_VEC_H_
 
 #include HIPATTN_VEC_HEADER
+
+#if defined(__clang__)
+#define HIPATTN_UNROLL _Pragma("unroll")
+#else
+#define HIPATTN_UNROLL _Pragma("GCC unroll 64")
+#endif
 
 namespace hipattn::host::HIPATTN_ISA {
 

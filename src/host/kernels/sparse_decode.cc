@@ -1,0 +1,670 @@
+// SPDX-License-Identifier: Apache-2.0
+// SPDX-FileCopyrightText: The hipattn authors
+//
+// sparse_decode: softmax attention of one query row over a list of ranges (device/params.h).
+//
+// The list's pieces are walked one after another; of each piece the K panels are multiplied first
+// (lanes are tokens, so q.k needs no horizontal sum), then comes the softmax of the piece, then its
+// V rows (lanes are dimensions). While a panel is multiplied, the lines of the panel that comes
+// kPrefetchPanels later in this order are prefetched, one line for each line read: scattered blocks
+// of a few KB are too short for the hardware's own prefetchers.
+//
+// Parallel work is a run of units, a unit being one split of one job for up to kChunkHeads heads.
+#include "base/dtype.h"
+#include "base/int_math.h"
+#include "device/executor.h"
+#include "host/kernels/kernels.h"
+#include "host/vec/vec.h"
+
+namespace hipattn::host::HIPATTN_ISA {
+namespace {
+
+using device::DecodeJob;
+using device::DecodeParams;
+using device::KvRange;
+
+constexpr int kChunkHeads = 8;                 // heads that are computed together
+constexpr int kTileHeads = kRegisters / 4;     // heads of one register tile
+constexpr int kMaxPanels = 8 * 64 / 16;        // of a piece
+constexpr int kMaxTokens = kMaxPanels * 16;    // of a piece
+constexpr int kScoreStride = kMaxTokens + 16;  // not a power of two: rows must not share cache sets
+constexpr int kPairLanes = 2 * kLanes;
+constexpr int kMaxPaddedDim = device::kMaxHeadDim + 2 * kLanes;
+constexpr int kLineBytes = 64;
+constexpr int kPrefetchPanels = 8;
+constexpr uint32_t kSplitRanges = device::kPieceBlocks * device::kSplitPieces;
+constexpr uint32_t kTasksPerThread = 4;  // evens out threads that start late
+constexpr float kMinusInf = -__builtin_inff();
+
+// One piece of a list, as panels of up to 16 tokens in the list's order.
+struct Piece {
+  uint32_t job;
+  uint32_t split;
+  int first_head, num_heads;
+  bool opens_split, closes_split;
+  int num_panels;
+  const std::byte* k[kMaxPanels];
+  const std::byte* v[kMaxPanels];  // row of lane 0
+  int begin[kMaxPanels];           // live lanes [begin, end)
+  int end[kMaxPanels];
+  const std::byte* ahead[2 * kMaxPanels];  // what to prefetch while k[i], and then v[i], is read
+};
+
+// The running softmax of one split: o is the sum of exp(score - max) v, kept in the order of
+// LoadPair.
+struct State {
+  float max[kChunkHeads];
+  alignas(64) float sum[kChunkHeads][kLanes];
+  alignas(64) float o[kChunkHeads][kMaxPaddedDim];
+};
+
+struct Scratch {
+  alignas(64) float scores[kChunkHeads][kScoreStride];
+  float decay[kChunkHeads];  // exp(old max - new max) of the piece
+  State state;
+  Piece pieces[2];
+};
+
+uint32_t NumRanges(const DecodeParams& params, const DecodeJob& job) {
+  if (job.ranges != nullptr) {
+    return job.num_ranges;
+  }
+  return job.num_tokens / params.pool.block_tokens +
+         (job.num_tokens % params.pool.block_tokens != 0 ? 1U : 0U);
+}
+
+uint32_t NumChunks(const DecodeParams& params) {
+  return (params.group + kChunkHeads - 1) / kChunkHeads;
+}
+
+uint64_t NumUnits(const DecodeParams& params, const DecodeJob& job) {
+  return uint64_t{device::DecodeSplits(NumRanges(params, job))} * NumChunks(params);
+}
+
+KvRange RangeAt(const DecodeParams& params, const DecodeJob& job, uint32_t i) {
+  if (job.ranges != nullptr) {
+    return job.ranges[i];
+  }
+  const uint32_t block_tokens = params.pool.block_tokens;
+  const uint32_t left = job.num_tokens - i * block_tokens;
+  return {job.slots[i], 0, static_cast<uint16_t>(left < block_tokens ? left : block_tokens)};
+}
+
+// Yields the pieces of the units [first, last) in order.
+class PieceWalk {
+ public:
+  PieceWalk(const DecodeParams& params, uint64_t first, uint64_t last)
+      : params_(params), units_left_(last - first) {
+    uint64_t unit = first;
+    while (unit >= NumUnits(params, params.jobs[job_])) {
+      unit -= NumUnits(params, params.jobs[job_]);
+      ++job_;
+    }
+    split_ = static_cast<uint32_t>(unit / NumChunks(params));
+    chunk_ = static_cast<uint32_t>(unit % NumChunks(params));
+  }
+
+  // False at the end.
+  bool Next(Piece* piece) {
+    if (units_left_ == 0) {
+      return false;
+    }
+    const DecodeJob& job = params_.jobs[job_];
+    const uint32_t num_ranges = NumRanges(params_, job);
+    const uint32_t split_end = Min(num_ranges, (split_ + 1) * kSplitRanges);
+    const uint32_t begin = split_ * kSplitRanges + piece_ * device::kPieceBlocks;
+    const uint32_t end = Min(split_end, begin + device::kPieceBlocks);
+    piece->job = job_;
+    piece->split = split_;
+    piece->first_head = static_cast<int>(chunk_) * kChunkHeads;
+    const int heads_left = static_cast<int>(params_.group) - piece->first_head;
+    piece->num_heads = heads_left < kChunkHeads ? heads_left : kChunkHeads;
+    piece->opens_split = piece_ == 0;
+    piece->closes_split = end == split_end;
+    piece->num_panels = 0;
+    for (uint32_t i = begin; i < end; ++i) {
+      AddPanels(RangeAt(params_, job, i), piece);
+    }
+    if (piece->closes_split) {
+      NextUnit();
+    } else {
+      ++piece_;
+    }
+    return true;
+  }
+
+ private:
+  static uint32_t Min(uint32_t a, uint32_t b) { return a < b ? a : b; }
+
+  void AddPanels(KvRange range, Piece* piece) const {
+    const device::BlockPool& pool = params_.pool;
+    const uint64_t panel_bytes =
+        uint64_t{device::kPanelTokens} * pool.head_dim * DTypeBytes(pool.kv_dtype);
+    const std::byte* block = device::BlockAddress(pool, range.slot);
+    const std::byte* values = block + pool.block_bytes / 2;
+    for (int first = range.begin / 16 * 16; first < range.end; first += 16) {
+      const int i = piece->num_panels++;
+      const uint64_t offset = static_cast<uint64_t>(first / 16) * panel_bytes;
+      piece->k[i] = block + offset;
+      piece->v[i] = values + offset;
+      piece->begin[i] = range.begin > first ? range.begin - first : 0;
+      piece->end[i] = range.end - first < 16 ? range.end - first : 16;
+    }
+  }
+
+  void NextUnit() {
+    --units_left_;
+    piece_ = 0;
+    if (++chunk_ < NumChunks(params_)) {
+      return;
+    }
+    chunk_ = 0;
+    ++split_;
+    while (units_left_ > 0 &&
+           split_ >= device::DecodeSplits(NumRanges(params_, params_.jobs[job_]))) {
+      split_ = 0;
+      ++job_;
+    }
+  }
+
+  const DecodeParams& params_;
+  uint64_t units_left_;
+  uint32_t job_ = 0, split_ = 0, chunk_ = 0, piece_ = 0;
+};
+
+// Sets now->ahead. The order of reading is k of one piece, its v, then the next piece; next may be
+// null.
+void PlanPrefetch(const Piece* next, Piece* now) {
+  const int n = now->num_panels;
+  for (int i = 0; i < 2 * n; ++i) {
+    const int at = i + kPrefetchPanels;
+    if (at < n) {
+      now->ahead[i] = now->k[at];
+    } else if (at < 2 * n) {
+      now->ahead[i] = now->v[at - n];
+    } else if (next != nullptr && at - 2 * n < next->num_panels) {
+      now->ahead[i] = next->k[at - 2 * n];
+    } else if (next != nullptr && at - 2 * n < 2 * next->num_panels) {
+      now->ahead[i] = next->v[at - 2 * n - next->num_panels];
+    } else {
+      now->ahead[i] =
+          i < n ? now->k[i] : now->v[i - n];  // nothing to fetch: a line that is there already
+    }
+  }
+}
+
+// ----------------------------------------------------------------------------------------------
+// q.k Panels of one register tile: P panels x H heads of accumulators, q of H heads, one row of K.
+constexpr int PanelsOfTile(int heads) {
+  int panels = 8;
+  while (panels > 1 && panels * heads * kPanelVectors + heads + 1 > kRegisters) {
+    panels /= 2;
+  }
+  return panels;
+}
+
+// Raw q.k of panels [at, at + P) with H heads.
+template <typename Tag, int H, int P>
+inline void MultiplyKeys(
+    const Piece& piece, int at, const float* q, int head_dim, float (*scores)[kScoreStride]) {
+  using Elem = typename Tag::Elem;
+  constexpr int kRows = kLineBytes / (16 * static_cast<int>(sizeof(Elem)));  // dimensions in a line
+  const Elem* k[P];
+  const std::byte* ahead[P];
+  HIPATTN_UNROLL
+  for (int p = 0; p < P; ++p) {
+    k[p] = reinterpret_cast<const Elem*>(piece.k[at + p]);
+    ahead[p] = piece.ahead[at + p];
+  }
+  VF sum[P][H][kPanelVectors];
+  HIPATTN_UNROLL
+  for (int p = 0; p < P; ++p) {
+    HIPATTN_UNROLL
+    for (int h = 0; h < H; ++h) {
+      HIPATTN_UNROLL
+      for (int i = 0; i < kPanelVectors; ++i) {
+        sum[p][h][i] = Zero();
+      }
+    }
+  }
+  for (int dim = 0; dim < head_dim; dim += kRows) {
+    HIPATTN_UNROLL
+    for (int p = 0; p < P; ++p) {
+      PrefetchL1(ahead[p] + dim * (kLineBytes / kRows));
+    }
+    HIPATTN_UNROLL
+    for (int row = 0; row < kRows; ++row) {
+      VF weight[H];
+      HIPATTN_UNROLL
+      for (int h = 0; h < H; ++h) {
+        weight[h] = Set1(q[h * head_dim + dim + row]);
+      }
+      HIPATTN_UNROLL
+      for (int p = 0; p < P; ++p) {
+        HIPATTN_UNROLL
+        for (int i = 0; i < kPanelVectors; ++i) {
+          const VF key = Load(Tag{}, k[p] + (dim + row) * 16 + i * kLanes);
+          HIPATTN_UNROLL
+          for (int h = 0; h < H; ++h) {
+            sum[p][h][i] = MulAdd(key, weight[h], sum[p][h][i]);
+          }
+        }
+      }
+    }
+  }
+  HIPATTN_UNROLL
+  for (int p = 0; p < P; ++p) {
+    HIPATTN_UNROLL
+    for (int h = 0; h < H; ++h) {
+      HIPATTN_UNROLL
+      for (int i = 0; i < kPanelVectors; ++i) {
+        Store(scores[h] + (at + p) * 16 + i * kLanes, sum[p][h][i]);
+      }
+    }
+  }
+}
+
+// Panels [at, num_panels): tiles of P while they fit, then smaller ones.
+template <typename Tag, int H, int P>
+inline void MultiplyPanels(
+    const Piece& piece, int at, const float* q, int head_dim, float (*scores)[kScoreStride]) {
+  for (; at + P <= piece.num_panels; at += P) {
+    MultiplyKeys<Tag, H, P>(piece, at, q, head_dim, scores);
+  }
+  if constexpr (P > 1) {
+    if (at < piece.num_panels) {
+      MultiplyPanels<Tag, H, P / 2>(piece, at, q, head_dim, scores);
+    }
+  }
+}
+
+// ----------------------------------------------------------------------------------------------
+// softmax scores -> exp(score - max) for one head; updates max, sum and decay. Lanes outside a
+// range become 0, whatever they hold.
+inline void PieceSoftmax(const Piece& piece,
+                         const DecodeParams& params,
+                         int head,
+                         Scratch* scratch) {
+  float* scores = scratch->scores[head];
+  const VF scale = Set1(params.scale);
+  const VF softcap = Set1(params.softcap);
+  const VF inverse_cap = Set1(params.softcap > 0 ? params.scale / params.softcap : 0.0F);
+  VF max_lanes = Set1(kMinusInf);
+  for (int p = 0; p < piece.num_panels; ++p) {
+    for (int i = 0; i < 16; i += kLanes) {
+      const VF raw = Load(scores + p * 16 + i);
+      const VF score =
+          params.softcap > 0 ? Mul(softcap, Tanh(Mul(raw, inverse_cap))) : Mul(raw, scale);
+      const VF live =
+          Select(LaneRange(piece.begin[p] - i, piece.end[p] - i), score, Set1(kMinusInf));
+      Store(scores + p * 16 + i, live);
+      max_lanes = Max(max_lanes, live);
+    }
+  }
+  State& state = scratch->state;
+  const float piece_max = ReduceMax(max_lanes);
+  const float max = state.max[head] > piece_max ? state.max[head] : piece_max;
+  const VF decay = Exp(Set1(state.max[head] - max));
+  const VF max_vector = Set1(max);
+  VF sum = Mul(Load(state.sum[head]), decay);
+  for (int i = 0; i < piece.num_panels * 16; i += kLanes) {
+    const VF weight = Exp(Sub(Load(scores + i), max_vector));
+    Store(scores + i, weight);
+    sum = Add(sum, weight);
+  }
+  Store(state.sum[head], sum);
+  state.max[head] = max;
+  scratch->decay[head] = ReduceMax(decay);
+}
+
+// ----------------------------------------------------------------------------------------------
+// p.V Pairs of vectors of one register tile: C pairs x H heads of accumulators, C pairs of V, one
+// weight.
+constexpr int PairsOfTile(int heads) {
+  int pairs = 4;
+  while (pairs > 1 && 2 * heads * pairs + 2 * pairs + 1 > kRegisters) {
+    pairs /= 2;
+  }
+  return pairs;
+}
+
+template <typename Elem>
+inline void PrefetchPair(const std::byte* p, int pair) {
+  constexpr int kBytes = kPairLanes * static_cast<int>(sizeof(Elem));
+  if constexpr (kBytes < kLineBytes) {
+    if (pair % (kLineBytes / kBytes) != 0) {
+      return;
+    }
+  }
+  HIPATTN_UNROLL
+  for (int i = 0; i < kBytes; i += kLineBytes) {
+    PrefetchL1(p + pair * kBytes + i);
+  }
+}
+
+// o = o * decay + sum over the piece of weight * V, for H heads and the pairs of dimensions [pair,
+// pair + C). kTail: C is 1 and the pair holds only the last head_dim % kPairLanes dimensions.
+template <typename Tag, int H, int C, bool kTail>
+inline void MultiplyValues(const Piece& piece, int pair, int head_dim, int head, Scratch* scratch) {
+  using Elem = typename Tag::Elem;
+  const int tail = head_dim % kPairLanes;
+  VF sum[H][C][2];
+  HIPATTN_UNROLL
+  for (int h = 0; h < H; ++h) {
+    HIPATTN_UNROLL
+    for (int c = 0; c < C; ++c) {
+      sum[h][c][0] = Zero();
+      sum[h][c][1] = Zero();
+    }
+  }
+  for (int p = 0; p < piece.num_panels; ++p) {
+    const Elem* v = reinterpret_cast<const Elem*>(piece.v[p]);
+    const std::byte* ahead = piece.ahead[piece.num_panels + p];
+    const float* weights = scratch->scores[head] + p * 16;
+    for (int t = piece.begin[p]; t < piece.end[p]; ++t) {
+      VF value[C][2];
+      HIPATTN_UNROLL
+      for (int c = 0; c < C; ++c) {
+        const Elem* row = v + t * head_dim + (pair + c) * kPairLanes;
+        if constexpr (kTail) {
+          LoadPairFirst(Tag{}, row, tail, value[c][0], value[c][1]);
+        } else {
+          LoadPair(Tag{}, row, value[c][0], value[c][1]);
+        }
+        PrefetchPair<Elem>(ahead + t * head_dim * static_cast<int>(sizeof(Elem)), pair + c);
+      }
+      HIPATTN_UNROLL
+      for (int h = 0; h < H; ++h) {
+        const VF weight = Set1(weights[h * kScoreStride + t]);
+        HIPATTN_UNROLL
+        for (int c = 0; c < C; ++c) {
+          sum[h][c][0] = MulAdd(value[c][0], weight, sum[h][c][0]);
+          sum[h][c][1] = MulAdd(value[c][1], weight, sum[h][c][1]);
+        }
+      }
+    }
+  }
+  HIPATTN_UNROLL
+  for (int h = 0; h < H; ++h) {
+    const VF decay = Set1(scratch->decay[head + h]);
+    HIPATTN_UNROLL
+    for (int c = 0; c < C; ++c) {
+      float* o = scratch->state.o[head + h] + (pair + c) * kPairLanes;
+      Store(o, MulAdd(Load(o), decay, sum[h][c][0]));
+      Store(o + kLanes, MulAdd(Load(o + kLanes), decay, sum[h][c][1]));
+    }
+  }
+}
+
+template <typename Tag, int H, int C>
+inline void MultiplyPairs(const Piece& piece, int pair, int head_dim, int head, Scratch* scratch) {
+  for (; (pair + C) * kPairLanes <= head_dim; pair += C) {
+    MultiplyValues<Tag, H, C, false>(piece, pair, head_dim, head, scratch);
+  }
+  if constexpr (C > 1) {
+    if (pair * kPairLanes < head_dim) {
+      MultiplyPairs<Tag, H, C / 2>(piece, pair, head_dim, head, scratch);
+    }
+  } else {
+    if (pair * kPairLanes < head_dim) {
+      MultiplyValues<Tag, H, 1, true>(piece, pair, head_dim, head, scratch);
+    }
+  }
+}
+
+// ---------------------------------------------------------------------------------------------- a
+// piece Heads [head, head + H) of a piece's chunk, in two phases: all scores, then, after the
+// softmax, all values.
+template <typename Tag, int H>
+inline void TileScores(
+    const Piece& piece, int head, const float* q, int head_dim, Scratch* scratch) {
+  MultiplyPanels<Tag, H, PanelsOfTile(H)>(
+      piece, 0, q + head * head_dim, head_dim, scratch->scores + head);
+}
+
+template <typename Tag, int H>
+inline void TileValues(const Piece& piece, int head, int head_dim, Scratch* scratch) {
+  MultiplyPairs<Tag, H, PairsOfTile(H)>(piece, 0, head_dim, head, scratch);
+}
+
+template <typename Tag, int H>
+void AttendPieceHeads(const DecodeParams& params,
+                      const Piece& piece,
+                      const float* q,
+                      Scratch* scratch) {
+  const int head_dim = static_cast<int>(params.pool.head_dim);
+  constexpr int kRest = H % kTileHeads;
+  for (int head = 0; head + kTileHeads <= H; head += kTileHeads) {
+    TileScores<Tag, kTileHeads>(piece, head, q, head_dim, scratch);
+  }
+  if constexpr (kRest != 0) {
+    TileScores<Tag, kRest>(piece, H - kRest, q, head_dim, scratch);
+  }
+  for (int head = 0; head < H; ++head) {
+    PieceSoftmax(piece, params, head, scratch);
+  }
+  for (int head = 0; head + kTileHeads <= H; head += kTileHeads) {
+    TileValues<Tag, kTileHeads>(piece, head, head_dim, scratch);
+  }
+  if constexpr (kRest != 0) {
+    TileValues<Tag, kRest>(piece, H - kRest, head_dim, scratch);
+  }
+}
+
+template <typename Tag>
+void AttendPiece(const DecodeParams& params, const Piece& piece, const float* q, Scratch* scratch) {
+  switch (piece.num_heads) {
+    case 1:
+      return AttendPieceHeads<Tag, 1>(params, piece, q, scratch);
+    case 2:
+      return AttendPieceHeads<Tag, 2>(params, piece, q, scratch);
+    case 3:
+      return AttendPieceHeads<Tag, 3>(params, piece, q, scratch);
+    case 4:
+      return AttendPieceHeads<Tag, 4>(params, piece, q, scratch);
+    case 5:
+      return AttendPieceHeads<Tag, 5>(params, piece, q, scratch);
+    case 6:
+      return AttendPieceHeads<Tag, 6>(params, piece, q, scratch);
+    case 7:
+      return AttendPieceHeads<Tag, 7>(params, piece, q, scratch);
+    default:
+      return AttendPieceHeads<Tag, 8>(params, piece, q, scratch);
+  }
+}
+
+// ----------------------------------------------------------------------------------------------
+// results Workspace of one split and head: o[head_dim], then max and sum.
+float* SplitResult(const DecodeParams& params, uint32_t job, uint32_t split, uint32_t head) {
+  uint64_t offset = 0;
+  for (uint32_t i = 0; i < job; ++i) {
+    offset += device::DecodeWorkspaceFloats(
+        NumRanges(params, params.jobs[i]), params.group, params.pool.head_dim);
+  }
+  const uint64_t row = uint64_t{split} * params.group + head;
+  return params.workspace + offset + row * (params.pool.head_dim + 16);
+}
+
+// out[head] = o * factor, rounded to out_dtype; o and out may not overlap.
+template <typename Tag>
+void StoreRow(const float* o, float factor, int head_dim, typename Tag::Elem* out) {
+  const VF scale = Set1(factor);
+  int dim = 0;
+  for (; dim + kLanes <= head_dim; dim += kLanes) {
+    Store(Tag{}, out + dim, Mul(Load(o + dim), scale));
+  }
+  StoreFirst(Tag{}, out + dim, Mul(LoadFirst(o + dim, head_dim - dim), scale), head_dim - dim);
+}
+
+void StoreHead(
+    const DecodeParams& params, const DecodeJob& job, uint32_t head, const float* o, float factor) {
+  const int head_dim = static_cast<int>(params.pool.head_dim);
+  const uint64_t offset = uint64_t{head} * params.pool.head_dim;
+  switch (params.out_dtype) {
+    case DType::kF32:
+      return StoreRow<F32>(o, factor, head_dim, static_cast<float*>(job.out) + offset);
+    case DType::kF16:
+      return StoreRow<F16>(o, factor, head_dim, static_cast<uint16_t*>(job.out) + offset);
+    case DType::kBf16:
+      return StoreRow<Bf16>(o, factor, head_dim, static_cast<uint16_t*>(job.out) + offset);
+  }
+}
+
+void StoreLse(const DecodeJob& job, uint32_t head, float max, double sum) {
+  if (job.lse != nullptr) {
+    job.lse[head] = static_cast<float>(static_cast<double>(max) + __builtin_log(sum));
+  }
+}
+
+// Brings o into the order of memory, in place.
+template <typename Tag>
+void UnpairRow(int head_dim, float* o) {
+  for (int dim = 0; dim < head_dim; dim += kPairLanes) {
+    VF first, second;
+    Unpair(Tag{}, Load(o + dim), Load(o + dim + kLanes), first, second);
+    Store(o + dim, first);
+    Store(o + dim + kLanes, second);
+  }
+}
+
+template <typename Tag>
+void FinishSplit(const DecodeParams& params, const Piece& piece, State* state) {
+  const DecodeJob& job = params.jobs[piece.job];
+  const int head_dim = static_cast<int>(params.pool.head_dim);
+  const bool only_split = device::DecodeSplits(NumRanges(params, job)) == 1;
+  for (int i = 0; i < piece.num_heads; ++i) {
+    const uint32_t head = static_cast<uint32_t>(piece.first_head + i);
+    const float sum = ReduceAdd(Load(state->sum[i]));
+    UnpairRow<Tag>(head_dim, state->o[i]);
+    if (only_split) {
+      StoreHead(params, job, head, state->o[i], 1.0F / sum);
+      StoreLse(job, head, state->max[i], static_cast<double>(sum));
+      continue;
+    }
+    float* result = SplitResult(params, piece.job, piece.split, head);
+    StoreRow<F32>(state->o[i], 1.0F, head_dim, result);
+    result[head_dim] = state->max[i];
+    result[head_dim + 1] = sum;
+  }
+}
+
+void OpenSplit(int num_heads, State* state) {
+  for (int head = 0; head < num_heads; ++head) {
+    state->max[head] = kMinusInf;
+    Store(state->sum[head], Zero());
+    for (int dim = 0; dim < kMaxPaddedDim; dim += kLanes) {
+      Store(state->o[head] + dim, Zero());
+    }
+  }
+}
+
+template <typename Tag>
+void RunUnits(const DecodeParams& params, uint64_t first, uint64_t last) {
+  Scratch scratch;
+  PieceWalk walk(params, first, last);
+  int now = 0;
+  bool more = walk.Next(&scratch.pieces[now]);
+  while (more) {
+    Piece& piece = scratch.pieces[now];
+    Piece& next = scratch.pieces[1 - now];
+    more = walk.Next(&next);
+    PlanPrefetch(more ? &next : nullptr, &piece);
+    if (piece.opens_split) {
+      OpenSplit(piece.num_heads, &scratch.state);
+    }
+    const float* q =
+        params.jobs[piece.job].q + static_cast<uint64_t>(piece.first_head) * params.pool.head_dim;
+    AttendPiece<Tag>(params, piece, q, &scratch);
+    if (piece.closes_split) {
+      FinishSplit<Tag>(params, piece, &scratch.state);
+    }
+    now = 1 - now;
+  }
+}
+
+// Merges the splits of one head in order. The weights replace the maxima in the workspace.
+void MergeSplits(const DecodeParams& params, uint32_t job_idx, uint32_t head) {
+  const DecodeJob& job = params.jobs[job_idx];
+  const int head_dim = static_cast<int>(params.pool.head_dim);
+  const uint32_t num_splits = device::DecodeSplits(NumRanges(params, job));
+  float* results = SplitResult(params, job_idx, 0, head);
+  const uint64_t stride = uint64_t{params.group} * (params.pool.head_dim + 16);
+  float max = kMinusInf;
+  for (uint32_t split = 0; split < num_splits; ++split) {
+    const float split_max = results[split * stride + params.pool.head_dim];
+    max = max > split_max ? max : split_max;
+  }
+  double sum = 0;
+  for (uint32_t split = 0; split < num_splits; ++split) {
+    float* tail = results + split * stride + head_dim;
+    tail[0] = ReduceMax(Exp(Set1(tail[0] - max)));
+    sum += static_cast<double>(tail[0]) * static_cast<double>(tail[1]);
+  }
+  alignas(64) float o[device::kMaxHeadDim];
+  for (int dim = 0; dim < head_dim; dim += kLanes) {
+    const int lanes = head_dim - dim < kLanes ? head_dim - dim : kLanes;
+    VF total = Zero();
+    for (uint32_t split = 0; split < num_splits; ++split) {
+      const float* result = results + split * stride;
+      total = MulAdd(Set1(result[head_dim]), LoadFirst(result + dim, lanes), total);
+    }
+    StoreFirst(o + dim, total, lanes);
+  }
+  StoreHead(params, job, head, o, static_cast<float>(1.0 / sum));
+  StoreLse(job, head, max, sum);
+}
+
+void StoreEmpty(const DecodeParams& params, const DecodeJob& job) {
+  alignas(64) const float zeros[device::kMaxHeadDim] = {};
+  for (uint32_t head = 0; head < params.group; ++head) {
+    StoreHead(params, job, head, zeros, 1.0F);
+    if (job.lse != nullptr) {
+      job.lse[head] = kMinusInf;
+    }
+  }
+}
+
+}  // namespace
+
+void SparseDecode(const device::OpContext& context, const DecodeParams& params) {
+  uint64_t num_units = 0;
+  bool any_merge = false;
+  for (uint32_t i = 0; i < params.num_jobs; ++i) {
+    const uint32_t num_splits = device::DecodeSplits(NumRanges(params, params.jobs[i]));
+    if (num_splits == 0) {
+      StoreEmpty(params, params.jobs[i]);
+    }
+    num_units += NumUnits(params, params.jobs[i]);
+    any_merge = any_merge || num_splits > 1;
+  }
+  if (num_units == 0) {
+    return;
+  }
+  const uint64_t threads = context.executor->concurrency();
+  const uint64_t wanted = threads == 1 ? 1 : threads * kTasksPerThread;
+  const uint64_t num_tasks = num_units < wanted ? num_units : wanted;
+  device::ParallelFor(*context.executor, num_tasks, [&](size_t task) {
+    const uint64_t first = num_units * task / num_tasks;
+    const uint64_t last = num_units * (task + 1) / num_tasks;
+    switch (params.pool.kv_dtype) {
+      case DType::kF32:
+        return RunUnits<F32>(params, first, last);
+      case DType::kF16:
+        return RunUnits<F16>(params, first, last);
+      case DType::kBf16:
+        return RunUnits<Bf16>(params, first, last);
+    }
+  });
+  if (!any_merge) {
+    return;
+  }
+  device::ParallelFor(
+      *context.executor, uint64_t{params.num_jobs} * params.group, [&](size_t task) {
+        const auto job = static_cast<uint32_t>(task / params.group);
+        if (device::DecodeSplits(NumRanges(params, params.jobs[job])) > 1) {
+          MergeSplits(params, job, static_cast<uint32_t>(task % params.group));
+        }
+      });
+}
+
+}  // namespace hipattn::host::HIPATTN_ISA
