@@ -139,7 +139,7 @@ def parse_arguments():
 
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--raw", required=True, type=pathlib.Path, help="samples, JSON lines")
-    parser.add_argument("--out", type=pathlib.Path, help="report in markdown; a picture goes beside it")
+    parser.add_argument("--out", type=pathlib.Path, help="report (markdown, and an SVG beside it)")
     parser.add_argument("--report-only", action="store_true", help="measure nothing")
     parser.add_argument("--hipattn-run", type=program_path)
     parser.add_argument("--hipattn-bench", type=program_path)

@@ -123,7 +123,7 @@ def markdown(records, machine, threads):
         "# A decode step beside a busy process", "",
         *(f"- {key}: {value}" for key, value in machine.items()),
         f"- threads: {threads}", "",
-        "One other process keeps one core busy. Mean time of a step of one run, median of the runs,",
+        "One other process keeps one core busy. Mean time of a step in a run, median of the runs,",
         "quiet and busy in turns. Written by `bench/peers/contention.py`; its `--help` says how to",
         "repeat it.", "",
         *table(head, rows)]).rstrip() + "\n"

@@ -17,9 +17,9 @@ DECODE_TARGETS = {0: 1 / 1.3, 8192: 2.5, 32768: 8, 131072: 30}
 DENSE_TARGETS = {32768: 2}
 PROMPT_TARGET, PREFILL_TARGET = 1.5, 1.0
 QUIET_CORES = 0.25  # others together below this: the machine counts as quiet
-NOTES = f"""Written by `bench/peers/compare.py`; its `--help` and `bench/peers/build_llama.sh` say how to
-repeat it. Cells are medians over rounds that run the programs in turns; the range over the rounds
-stands in brackets. llama.cpp: f16 KV filled through its state interface, its default thread waiting.
+NOTES = f"""Written by `bench/peers/compare.py`; its `--help` and `bench/peers/build_llama.sh` say how
+to repeat it. Cells are medians over rounds that run the programs in turns; the range over the
+rounds stands in brackets. llama.cpp: f16 KV filled through its state interface, default waiting.
 "Others" is what all other processes used meanwhile (median, highest); above {QUIET_CORES} cores the
 machine was not quiet, and [cpu] gives the CPU time of one-thread runs."""
 
