@@ -11,6 +11,8 @@
 namespace hipattn::engine {
 namespace {
 
+static_assert(kMaxHeadDim == device::kMaxHeadDim);
+
 constexpr uint32_t kMaxThreads = 1024;
 constexpr uint32_t kMaxLayers = 65536;
 constexpr uint32_t kMaxHeads = 4096;
@@ -107,11 +109,9 @@ Status CheckGeometry(const EngineOptions& given) {
                            " is more than ",
                            kMaxLayerHeads);
   }
-  if (given.head_dim % 8 != 0 || given.head_dim > device::kMaxHeadDim) {
-    return Unsupported("head_dim is ",
-                       given.head_dim,
-                       ", this build has multiples of 8 up to ",
-                       device::kMaxHeadDim);
+  if (given.head_dim % 8 != 0 || given.head_dim > kMaxHeadDim) {
+    return Unsupported(
+        "head_dim is ", given.head_dim, ", this build has multiples of 8 up to ", kMaxHeadDim);
   }
   return Status::Ok();
 }

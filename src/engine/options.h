@@ -69,6 +69,9 @@ inline constexpr uint32_t kNone = UINT32_MAX;
 // Tokens of a text, and of every option that counts tokens: positions and leaf numbers are int32 in places.
 inline constexpr uint64_t kMaxTokens = INT32_MAX;
 
+// Largest head_dim of any device.
+inline constexpr uint32_t kMaxHeadDim = 256;
+
 // Rows of a HIP prefill's query block.
 inline constexpr uint32_t kPrefillBlockRows = 64;
 
