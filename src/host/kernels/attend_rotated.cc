@@ -1,0 +1,181 @@
+// SPDX-License-Identifier: Apache-2.0
+// SPDX-FileCopyrightText: The hipattn authors
+//
+// One task per job. The list is read in steps of at most 16 tokens of one range, each folded by
+// online softmax (FlashAttention-2, arXiv 2307.08691, section 3.1): the bits depend on the list
+// alone.
+#include "host/kernels/dispatch.h"
+#include "host/kernels/kernels.h"
+#include "host/kernels/rotate.h"
+#include "host/kernels/token_rows.h"
+#include "host/vec/vec.h"
+
+#include <math.h>
+
+namespace hipattn::host::HIPATTN_ISA {
+namespace {
+
+constexpr uint32_t kStepTokens = 16;
+constexpr uint32_t kMaxGroup = 16;
+constexpr float kNone = -__builtin_inff();
+
+// Online softmax of the heads of one job: unnormalised sums relative to exp(max).
+struct State {
+  alignas(64) float q[kMaxGroup * device::kMaxHeadDim];
+  alignas(64) float sum_values[kMaxGroup * device::kMaxHeadDim];
+  float max[kMaxGroup];
+  float sum_weights[kMaxGroup];
+};
+
+// Keys and values of one step, keys turned to their positions.
+struct Step {
+  alignas(64) float keys[kStepTokens * device::kMaxHeadDim];
+  alignas(64) float values[kStepTokens * device::kMaxHeadDim];
+  uint32_t count;
+};
+
+void InitState(const device::RotatedParams& params, const device::RotatedJob& job, State* state) {
+  const size_t head_dim = params.pool.head_dim;
+  RotaryAngles angles;
+  if (params.rope.mode != 0) {
+    ComputeAngles(params.rope, job.query_pos, &angles);
+  }
+  for (uint32_t head = 0; head < params.group; ++head) {
+    for (size_t dim = 0; dim < head_dim; ++dim) {
+      state->q[head * head_dim + dim] = job.q[head * head_dim + dim];
+      state->sum_values[head * head_dim + dim] = 0.0F;
+    }
+    if (params.rope.mode != 0) {
+      Rotate(params.rope, angles, state->q + head * head_dim);
+    }
+    state->max[head] = kNone;
+    state->sum_weights[head] = 0.0F;
+  }
+}
+
+template <typename Tag>
+void ReadStep(Tag tag,
+              const device::RotatedParams& params,
+              std::byte* block,
+              uint32_t first_token,
+              int64_t first_position,
+              Step* step) {
+  const device::BlockPool& pool = params.pool;
+  for (uint32_t i = 0; i < step->count; ++i) {
+    float* key = step->keys + size_t{i} * pool.head_dim;
+    ReadKey(tag, pool, block, first_token + i, key);
+    ConvertRow(F32{},
+               step->values + size_t{i} * pool.head_dim,
+               tag,
+               ValueRow<Tag>(block, pool, first_token + i),
+               static_cast<int>(pool.head_dim));
+    if (params.rope.mode != 0) {
+      const int64_t position = first_position + i;
+      RotaryAngles angles;
+      ComputeAngles(params.rope, position > 0 ? position : 0, &angles);
+      Rotate(params.rope, angles, key);
+    }
+  }
+}
+
+// weights[16] = exp(score - new maximum), 0 beyond the step's tokens; returns exp(old maximum - new
+// maximum).
+float StepWeights(const device::RotatedParams& params,
+                  const Step& step,
+                  const float* q,
+                  float* max,
+                  float* weights) {
+  const int dims = static_cast<int>(params.pool.head_dim);
+  float top = *max;
+  for (uint32_t i = 0; i < kStepTokens; ++i) {
+    weights[i] = kNone;
+    if (i < step.count) {
+      weights[i] = params.scale * Dot(q, step.keys + i * params.pool.head_dim, dims);
+      if (params.softcap > 0) {
+        weights[i] = params.softcap * ::tanhf(weights[i] / params.softcap);
+      }
+    }
+    top = weights[i] > top ? weights[i] : top;
+  }
+  for (uint32_t i = 0; i < kStepTokens; i += kLanes) {
+    Store(weights + i, Exp(Sub(Load(weights + i), Set1(top))));
+  }
+  const float rescale = ::expf(*max - top);
+  *max = top;
+  return rescale;
+}
+
+void FoldStep(const device::RotatedParams& params, const Step& step, State* state) {
+  const uint32_t head_dim = params.pool.head_dim;
+  for (uint32_t head = 0; head < params.group; ++head) {
+    alignas(64) float weights[kStepTokens];
+    const size_t begin = size_t{head} * head_dim;
+    const float rescale = StepWeights(params, step, state->q + begin, state->max + head, weights);
+    float* sum_values = state->sum_values + begin;
+    float sum_weights = 0.0F;
+    for (uint32_t dim = 0; dim < head_dim; ++dim) {
+      sum_values[dim] *= rescale;
+    }
+    for (uint32_t i = 0; i < step.count; ++i) {
+      const float* value = step.values + size_t{i} * head_dim;
+      for (uint32_t dim = 0; dim < head_dim; ++dim) {
+        sum_values[dim] += weights[i] * value[dim];
+      }
+      sum_weights += weights[i];
+    }
+    state->sum_weights[head] = state->sum_weights[head] * rescale + sum_weights;
+  }
+}
+
+template <typename Out>
+void StoreState(Out tag,
+                const device::RotatedParams& params,
+                const device::RotatedJob& job,
+                State* state) {
+  const size_t head_dim = params.pool.head_dim;
+  for (uint32_t head = 0; head < params.group; ++head) {
+    const float sum = state->sum_weights[head];
+    float* row = state->sum_values + head * head_dim;
+    for (size_t dim = 0; dim < head_dim && sum != 0; ++dim) {
+      row[dim] = row[dim] / sum;
+    }
+    ConvertRow(tag,
+               static_cast<typename Out::Elem*>(job.out) + head * head_dim,
+               F32{},
+               row,
+               static_cast<int>(head_dim));
+    if (job.lse != nullptr) {
+      job.lse[head] = sum == 0 ? kNone : state->max[head] + ::logf(sum);
+    }
+  }
+}
+
+template <typename Tag>
+void AttendJob(Tag tag, const device::RotatedParams& params, const device::RotatedJob& job) {
+  State state;
+  Step step;
+  InitState(params, job, &state);
+  for (uint32_t range_idx = 0; range_idx < job.num_ranges; ++range_idx) {
+    const device::KvRange& range = job.ranges[range_idx];
+    std::byte* block = device::BlockAddress(params.pool, range.slot);
+    for (uint32_t token = range.begin; token < range.end; token += kStepTokens) {
+      const uint32_t rest = range.end - token;
+      step.count = rest < kStepTokens ? rest : kStepTokens;
+      ReadStep(tag, params, block, token, job.positions[range_idx] + (token - range.begin), &step);
+      FoldStep(params, step, &state);
+    }
+  }
+  WithTag(params.out_dtype, [&](auto out) { StoreState(out, params, job, &state); });
+}
+
+}  // namespace
+
+void AttendRotated(const device::OpContext& context, const device::RotatedParams& params) {
+  WithTag(params.pool.kv_dtype, [&](auto tag) {
+    device::ParallelFor(*context.executor, params.num_jobs, [&](size_t job_idx) {
+      AttendJob(tag, params, params.jobs[job_idx]);
+    });
+  });
+}
+
+}  // namespace hipattn::host::HIPATTN_ISA
