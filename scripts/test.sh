@@ -1,0 +1,122 @@
+#!/usr/bin/env bash
+# SPDX-License-Identifier: Apache-2.0
+# Builds hipattn and passes its tests, from a machine that has nothing installed.
+set -euo pipefail
+# shellcheck source-path=SCRIPTDIR source=common.sh
+. "$(dirname "${BASH_SOURCE[0]}")/common.sh"
+
+usage() {
+  cat <<'TEXT'
+Usage: scripts/test.sh [--quick | --long] [--jobs N] [--build-dir DIR]
+Installs missing packages, builds with warnings as errors, runs every test. Stages:
+  fetch       the model and the text for the tests labelled `model`
+  build       release build of library, tests, examples (preset dev)
+  asan-ubsan  tests under AddressSanitizer and UndefinedBehaviorSanitizer
+  tsan        tests that use threads, under ThreadSanitizer
+  fuzz        each fuzz target for 60 seconds
+  tidy        clang-tidy over src and examples
+  tests       all tests of the release build but `long` ones; its summary is the end of the output
+  --quick     build and tests only, without those labelled `model`: minutes
+  --long      adds the tests labelled `long` and half an hour for each fuzz target
+  --jobs N    compilers and tests at once; default: CPUs, less when memory is short
+  --build-dir DIR   default: build, in the source tree
+About 45 minutes on two cores from nothing.
+TEXT
+}
+
+mode=full
+jobs=
+build_dir=$root/build
+while [ $# -gt 0 ]; do
+  case $1 in
+    --quick) mode=quick ;;
+    --long) mode=long ;;
+    --jobs | --build-dir)
+      [ $# -ge 2 ] || die "$1 needs a value"
+      if [ "$1" = --jobs ]; then jobs=$2; else build_dir=$2; fi
+      shift
+      ;;
+    -h | --help) usage; exit 0 ;;
+    *) echo "test.sh: unknown option '$1'; --help lists them" >&2; exit 2 ;;
+  esac
+  shift
+done
+[[ ${jobs:-1} =~ ^[1-9][0-9]*$ ]] || die "--jobs is '$jobs', need a positive number"
+mkdir -p "$build_dir" || die "cannot create $build_dir"
+build_dir=$(cd "$build_dir" && pwd)
+cd "$root"
+
+started=$SECONDS
+failed=()
+# stage NAME COMMAND...: goes on when it fails, so that one run tells everything.
+stage() {
+  local name=$1 begun=$SECONDS
+  shift
+  say "$name"
+  if "$@"; then
+    say "$name: passed, $((SECONDS - begun)) s"
+  else
+    say "$name: FAILED, $((SECONDS - begun)) s"
+    failed+=("$name")
+  fi
+}
+
+build() { # PRESET [target...]
+  local preset=$1 targets=()
+  shift
+  [ $# -eq 0 ] || targets=(--target "$@")
+  configure "$build_dir/$preset" "$preset"
+  "${fixed_addresses[@]}" cmake --build "$build_dir/$preset" --parallel "$jobs" "${targets[@]}"
+}
+
+run_ctest() { # PRESET [ctest option...]
+  local preset=$1
+  shift
+  (cd "$build_dir/$preset" && "${fixed_addresses[@]}" ctest --output-on-failure --no-tests=error --parallel "$jobs" "$@")
+}
+
+sanitized() { # PRESET LABELS
+  build "$1" && run_ctest "$1" -L "$2" -LE 'long|model'
+}
+
+fuzz() {
+  local compiler=clang-16
+  command -v "$compiler" >/dev/null || compiler=clang-18
+  configure "$build_dir/fuzz" fuzz -DCMAKE_C_COMPILER="$compiler" -DCMAKE_CXX_COMPILER="${compiler/clang/clang++}"
+  cmake --build "$build_dir/fuzz" --parallel "$jobs" && run_ctest fuzz -L fuzz "$@"
+}
+
+groups=(build examples test)
+[ "$mode" = quick ] || groups+=(assets fuzz)
+say "packages"
+scripts/packages.sh "${groups[@]}"
+jobs=${jobs:-$(parallel_jobs)}
+if [ "$mode" = quick ]; then need_disk "$build_dir" 1500; else need_disk "$build_dir" 4000; fi
+# ThreadSanitizer gives up where the system scatters addresses widely.
+fixed_addresses=()
+if setarch "$(uname -m)" -R true 2>/dev/null; then
+  fixed_addresses=(setarch "$(uname -m)" -R)
+fi
+
+if [ "$mode" != quick ]; then
+  stage fetch scripts/fetch_assets.sh
+fi
+stage build build dev
+[ ${#failed[@]} -eq 0 ] || die "failed: ${failed[*]}"
+if [ "$mode" != quick ]; then
+  fuzz_only=()
+  [ "$mode" = long ] || fuzz_only=(-LE long)
+  stage asan-ubsan sanitized asan-ubsan 'unit|conformance|golden'
+  stage tsan sanitized tsan threads
+  stage fuzz fuzz "${fuzz_only[@]}"
+  stage tidy run_ctest dev -L tidy
+fi
+
+case $mode in
+  quick) exclude='long|tidy|model' ;;
+  full) exclude='long|tidy' ;;
+  long) exclude='tidy' ;;
+esac
+say "tests (after $(((SECONDS - started) / 60)) minutes)"
+run_ctest dev -LE "$exclude" --no-label-summary || failed+=(tests)
+[ ${#failed[@]} -eq 0 ] || die "failed: ${failed[*]}"
