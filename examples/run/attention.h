@@ -1,0 +1,45 @@
+// SPDX-License-Identifier: Apache-2.0
+// SPDX-FileCopyrightText: The hipattn authors
+//
+// Owners for the handles of the hipattn C API, and its error codes as Status.
+#ifndef HIPATTN_EXAMPLES_RUN_ATTENTION_H_
+#define HIPATTN_EXAMPLES_RUN_ATTENTION_H_
+
+#include <cstdint>
+#include <memory>
+
+#include "hipattn/hipattn.h"
+
+#include "llama_model.h"
+#include "result.h"
+
+namespace hipattn_run {
+
+struct EngineDeleter {
+  void operator()(hipattn_engine_t* engine) const { hipattn_engine_destroy(engine); }
+};
+struct SequenceDeleter {
+  void operator()(hipattn_sequence_t* sequence) const { hipattn_sequence_destroy(sequence); }
+};
+using Engine = std::unique_ptr<hipattn_engine_t, EngineDeleter>;
+using Sequence = std::unique_ptr<hipattn_sequence_t, SequenceDeleter>;
+
+// What a call returned; `action` says what was tried.
+Status CheckHipattn(hipattn_status_t code, const char* action);
+
+// Engine options for this model on the CPU: q, k and v go in as f32, unrotated.
+hipattn_engine_options_t MakeEngineOptions(const LlamaModel& model);
+
+Result<Engine> CreateEngine(const hipattn_engine_options_t& options);
+Result<Sequence> CreateSequence(const Engine& engine, const hipattn_attention_options_t& options);
+// A copy of the whole text that answers with other options.
+Result<Sequence> ForkSequence(const Sequence& parent, const hipattn_attention_options_t& options);
+
+Result<hipattn_stats_t> ReadStats(const Engine& engine, bool reset);
+
+// Mean over layers and kv heads of the share of the text that the last decode step attended.
+Result<double> ReadAttendedShare(const Engine& engine, const Sequence& sequence);
+
+}  // namespace hipattn_run
+
+#endif  // HIPATTN_EXAMPLES_RUN_ATTENTION_H_

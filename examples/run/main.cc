@@ -1,0 +1,167 @@
+// SPDX-License-Identifier: Apache-2.0
+// SPDX-FileCopyrightText: The hipattn authors
+//
+// hipattn-run: answers a prompt with a Llama model from a GGUF file. The model's attention is
+// hipattn's, through the C API; see llama_forward.cc for the calls.
+//
+// Exit codes: 0 done, 1 failed, 2 wrong command line.
+#include <exception>
+#include <iostream>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "chat_template.h"
+#include "gguf.h"
+#include "llama_model.h"
+#include "options.h"
+#include "prompt.h"
+#include "report.h"
+#include "session.h"
+#include "tokenizer.h"
+
+namespace hipattn_run {
+namespace {
+
+void PrintTokens(const std::vector<int32_t>& tokens) {
+  for (const int32_t token : tokens) {
+    std::cout << token << '\n';
+  }
+}
+
+void WarnAboutLength(size_t tokens, const Options& options, size_t trained_tokens) {
+  const uint64_t length = options.depth + tokens + options.max_new_tokens;
+  if (length > trained_tokens && !options.quiet) {
+    std::cerr << "warning: the text may grow to " << length << " tokens, the model was trained to "
+              << trained_tokens << ": answers beyond it mean little\n";
+  }
+}
+
+const char* AttentionName(uint32_t decode_mode) {
+  return decode_mode == HIPATTN_DECODE_DENSE    ? "dense"
+         : decode_mode == HIPATTN_DECODE_SPARSE ? "sparse"
+                                                : "auto";
+}
+
+// Answers once, streaming, from the sequence that read the prompt.
+Status AnswerOnce(const Options& options,
+                  Session& session,
+                  const Sequence& sequence,
+                  Report* report) {
+  Result<Answer> answer = session.Generate(
+      sequence, [](std::string_view text) { std::cout << text << std::flush; });
+  if (!answer.ok()) {
+    return answer.status();
+  }
+  std::cout << '\n';
+  report->answers.push_back({AttentionName(options.attention), std::move(answer.value())});
+  return {};
+}
+
+// Answers dense and sparse from two forks of the prompt.
+Status AnswerBothWays(const Options& options,
+                      Session& session,
+                      const Sequence& sequence,
+                      Report* report) {
+  for (const uint32_t mode : {HIPATTN_DECODE_DENSE, HIPATTN_DECODE_SPARSE}) {
+    Result<Sequence> fork = ForkSequence(sequence, MakeAttentionOptions(options, mode));
+    if (!fork.ok()) {
+      return fork.status();
+    }
+    std::cout << AttentionName(mode) << ": ";
+    Result<Answer> answer = session.Generate(
+        fork.value(), [](std::string_view text) { std::cout << text << std::flush; });
+    if (!answer.ok()) {
+      return answer.status();
+    }
+    std::cout << "\n";
+    report->answers.push_back({AttentionName(mode), std::move(answer.value())});
+  }
+  return {};
+}
+
+Status Run(const Options& options) {
+  Result<GgufFile> file = GgufFile::Open(options.model);
+  if (!file.ok()) {
+    return file.status();
+  }
+  Result<Tokenizer> tokenizer = Tokenizer::Create(file.value());
+  if (!tokenizer.ok()) {
+    return tokenizer.status();
+  }
+  Result<LlamaModel> model = LlamaModel::Load(file.value());
+  if (!model.ok()) {
+    return model.status();
+  }
+  const ChatTemplate chat_template = ChatTemplate::FromFile(file.value());
+  if (chat_template.family() == ChatTemplate::Family::kNone && !options.raw && !options.quiet) {
+    std::cerr << "note: the model has no chat template known here, the prompt goes in as it is\n";
+  }
+  const size_t trained_tokens = model.value().config.trained_tokens;
+  Result<std::vector<int32_t>> prompt =
+      MakePrompt(options, chat_template, trained_tokens, tokenizer.value());
+  if (!prompt.ok()) {
+    return prompt.status();
+  }
+  if (options.dump_tokens) {
+    PrintTokens(prompt.value());
+    return {};
+  }
+  WarnAboutLength(prompt.value().size(), options, trained_tokens);
+
+  Result<std::unique_ptr<Session>> session =
+      Session::Create(model.value(), tokenizer.value(), options);
+  if (!session.ok()) {
+    return session.status();
+  }
+  Result<Sequence> sequence = session.value()->ReadPrompt(prompt.value());
+  if (!sequence.ok()) {
+    return sequence.status();
+  }
+  Report report;
+  report.threads = session.value()->num_threads();
+  report.depth = options.depth;
+  report.prompt_tokens = prompt.value().size();
+  report.prefill_seconds = session.value()->prefill_seconds();
+  RUN_RETURN_IF_ERROR(options.compare
+                          ? AnswerBothWays(options, *session.value(), sequence.value(), &report)
+                          : AnswerOnce(options, *session.value(), sequence.value(), &report));
+  if (!options.quiet) {
+    std::cerr << '\n' << FormatSummary(report);
+  }
+  if (!options.json.empty()) {
+    RUN_RETURN_IF_ERROR(WriteJson(report, options.json));
+  }
+  return {};
+}
+
+int Main(int argc, char** argv) {
+  Options options;
+  if (const std::optional<int> exit_code = ParseOptions(argc, argv, &options)) {
+    return *exit_code;
+  }
+  const Status status = Run(options);
+  std::cout.flush();
+  if (!status.ok()) {
+    std::cerr << "hipattn-run: " << status.message() << '\n';
+    return 1;
+  }
+  if (!std::cout) {
+    std::cerr << "hipattn-run: cannot write the answer to stdout\n";
+    return 1;
+  }
+  return 0;
+}
+
+}  // namespace
+}  // namespace hipattn_run
+
+int main(int argc, char** argv) {
+  try {
+    return hipattn_run::Main(argc, argv);
+  } catch (const std::exception& error) {
+    // The standard library's own failures, memory above all.
+    std::cerr << "hipattn-run: " << error.what() << '\n';
+    return 1;
+  }
+}

@@ -1,0 +1,173 @@
+// SPDX-License-Identifier: Apache-2.0
+// SPDX-FileCopyrightText: The hipattn authors
+#include "options.h"
+
+#include <CLI/CLI.hpp>
+
+#include <iostream>
+#include <map>
+
+namespace hipattn_run {
+namespace {
+
+constexpr int kUsageExitCode = 2;
+
+using Names = std::map<std::string, uint32_t>;
+
+const Names kAttentionNames = {
+    {"auto", HIPATTN_DECODE_AUTO},
+    {"dense", HIPATTN_DECODE_DENSE},
+    {"sparse", HIPATTN_DECODE_SPARSE},
+};
+const Names kScorerNames = {
+    {"default", HIPATTN_SCORER_DEFAULT},
+    {"representative", HIPATTN_SCORER_REPRESENTATIVE},
+    {"mean", HIPATTN_SCORER_MEAN},
+    {"bounds", HIPATTN_SCORER_BOUNDS},
+    {"cuboid-mean", HIPATTN_SCORER_CUBOID_MEAN},
+    {"exact", HIPATTN_SCORER_EXACT},
+    {"first", HIPATTN_SCORER_FIRST},
+    {"last", HIPATTN_SCORER_LAST},
+};
+const Names kSearchNames = {
+    {"default", HIPATTN_SEARCH_DEFAULT}, {"tree", HIPATTN_SEARCH_TREE},
+    {"staged", HIPATTN_SEARCH_STAGED},   {"flat", HIPATTN_SEARCH_FLAT},
+    {"beam", HIPATTN_SEARCH_BEAM},
+};
+const Names kKvDtypeNames = {
+    {"default", HIPATTN_DTYPE_DEFAULT}, {"f32", HIPATTN_F32},       {"f16", HIPATTN_F16},
+    {"bf16", HIPATTN_BF16},             {"f8e4m3", HIPATTN_F8E4M3}, {"int8", HIPATTN_INT8},
+    {"int4", HIPATTN_INT4},
+};
+
+// An option that takes one of `names`; the help lists them and the default, which is the name of
+// the value that `target` has now.
+void AddNamed(CLI::App& app,
+              const std::string& flag,
+              const Names& names,
+              uint32_t* target,
+              std::string description) {
+  std::string list;
+  std::string default_name;
+  for (const auto& [name, value] : names) {
+    list += (list.empty() ? "" : "|") + name;
+    if (value == *target) {
+      default_name = name;
+    }
+  }
+  const auto assign = [&names, target](const std::string& name) {
+    *target = names.at(name);
+  };
+  app.add_option_function<std::string>(flag, assign, std::move(description))
+      ->check(CLI::IsMember(names))
+      ->type_name(list)
+      ->default_str(default_name);
+}
+
+void AddPromptOptions(CLI::App& app, Options* o) {
+  app.add_option("--model", o->model, "GGUF file of a Llama model")->required();
+  app.add_option("--prompt", o->prompt, "what to say to the model");
+  app.add_option("--prompt-file", o->prompt_file, "a document (UTF-8), after --prompt");
+  app.add_option("--question", o->question, "a question, after the document");
+  app.add_flag("--raw", o->raw, "no chat template around the text");
+  app.add_option("--max-prompt-tokens", o->max_prompt_tokens,
+                 "use only so many tokens from the start of the document; 0 = all")
+      ->capture_default_str();
+  app.add_option("--insert-fact", o->insert_fact, "put this line into the document");
+  app.add_option("--insert-at", o->insert_at, "where: share of the document before it")
+      ->check(CLI::Range(0.0, 1.0))
+      ->capture_default_str();
+}
+
+void AddGenerationOptions(CLI::App& app, Options* o) {
+  app.add_option("--max-new-tokens", o->max_new_tokens, "tokens to generate at most")
+      ->check(CLI::Range(1U, 1U << 30))
+      ->capture_default_str();
+  app.add_flag("--ignore-end", o->ignore_end, "go on after the end of the answer");
+  app.add_option("--temperature", o->temperature, "0 = always the most likely token")
+      ->check(CLI::Range(0.0, 100.0))
+      ->capture_default_str();
+  app.add_option("--seed", o->seed, "of the random choice")->capture_default_str();
+}
+
+void AddAttentionOptions(CLI::App& app, Options* o) {
+  AddNamed(app, "--attention", kAttentionNames, &o->attention, "how decode steps attend");
+  app.add_option("--budget-tokens", o->budget_tokens,
+                 "tokens selected per kv head; 0 = the library's default")
+      ->capture_default_str();
+  app.add_option("--sink-tokens", o->sink_tokens,
+                 "first tokens always attended; 0 = the library's default, -1 = none")
+      ->check(CLI::Range(int64_t{-1}, int64_t{1} << 30))
+      ->capture_default_str();
+  app.add_option("--window-tokens", o->window_tokens,
+                 "last tokens always attended; 0 = the library's default")
+      ->capture_default_str();
+  AddNamed(app, "--scorer", kScorerNames, &o->scorer, "what stands for a block in the search");
+  AddNamed(app, "--search", kSearchNames, &o->search, "how blocks are found");
+  app.add_option("--refresh-interval", o->refresh_interval,
+                 "steps a selection is kept; 0 = the library's default")
+      ->capture_default_str();
+  AddNamed(app, "--kv-dtype", kKvDtypeNames, &o->kv_dtype, "how keys and values are kept");
+  app.add_flag("--compare", o->compare,
+               "read the prompt once, answer it dense and sparse, show both");
+}
+
+void AddProgramOptions(CLI::App& app, Options* o) {
+  app.add_option("--threads", o->threads, "0 = all processors that may be used")
+      ->check(CLI::Range(0U, 1024U))
+      ->capture_default_str();
+  app.add_option("--ctx-chunk", o->ctx_chunk, "prompt tokens read at a time")
+      ->check(CLI::Range(1U, 65536U))
+      ->capture_default_str();
+  app.add_option("--depth", o->depth,
+                 "for timing: first fill the cache with so many tokens of random keys and values")
+      ->check(CLI::Range(uint64_t{0}, uint64_t{1} << 31))
+      ->capture_default_str();
+  app.add_option("--json", o->json, "write text, timings and statistics to this file");
+  app.add_flag("--dump-tokens", o->dump_tokens, "print the prompt's token numbers and stop");
+  app.add_flag("--quiet", o->quiet, "no progress and no summary on stderr");
+}
+
+}  // namespace
+
+std::optional<int> ParseOptions(int argc, char** argv, Options* options) {
+  CLI::App app(
+      "Answers a prompt with a Llama model in a GGUF file, attending through hipattn.\n"
+      "The answer goes to stdout, everything else to stderr.");
+  app.option_defaults()->always_capture_default(false);
+  AddPromptOptions(app, options);
+  AddGenerationOptions(app, options);
+  AddAttentionOptions(app, options);
+  AddProgramOptions(app, options);
+  try {
+    app.parse(argc, argv);
+  } catch (const CLI::ParseError& error) {
+    return app.exit(error) == 0 ? 0 : kUsageExitCode;
+  }
+  if (options->prompt.empty() && options->prompt_file.empty() && options->question.empty()) {
+    std::cerr << "nothing to answer: give --prompt, --prompt-file or --question\n";
+    return kUsageExitCode;
+  }
+  if (!options->insert_fact.empty() && options->prompt_file.empty()) {
+    std::cerr << "--insert-fact needs --prompt-file\n";
+    return kUsageExitCode;
+  }
+  return std::nullopt;
+}
+
+hipattn_attention_options_t MakeAttentionOptions(const Options& options, uint32_t decode_mode) {
+  hipattn_attention_options_t attention = {};
+  attention.struct_size = sizeof(attention);
+  attention.decode_mode = decode_mode;
+  attention.search = options.search;
+  attention.scorer = options.scorer;
+  attention.prefill_mode = HIPATTN_PREFILL_DENSE;
+  attention.budget_tokens = options.budget_tokens;
+  attention.sink_tokens =
+      options.sink_tokens < 0 ? HIPATTN_NONE : static_cast<uint32_t>(options.sink_tokens);
+  attention.window_tokens = options.window_tokens;
+  attention.refresh_interval = options.refresh_interval;
+  return attention;
+}
+
+}  // namespace hipattn_run

@@ -1,0 +1,61 @@
+// SPDX-License-Identifier: Apache-2.0
+// SPDX-FileCopyrightText: The hipattn authors
+//
+// The command line of hipattn-run.
+#ifndef HIPATTN_EXAMPLES_RUN_OPTIONS_H_
+#define HIPATTN_EXAMPLES_RUN_OPTIONS_H_
+
+#include <cstdint>
+#include <optional>
+#include <string>
+
+#include "hipattn/hipattn.h"
+
+namespace hipattn_run {
+
+struct Options {
+  std::string model;
+
+  // The user message: prompt, document and question, those that are given, in this order.
+  std::string prompt;
+  std::string prompt_file;
+  std::string question;
+  bool raw = false;
+  uint64_t max_prompt_tokens = 0;
+  std::string insert_fact;
+  double insert_at = 0.5;
+
+  uint32_t max_new_tokens = 128;
+  bool ignore_end = false;
+  double temperature = 0;
+  uint64_t seed = 0;
+
+  uint32_t attention = HIPATTN_DECODE_AUTO;
+  uint32_t budget_tokens = 0;
+  int64_t sink_tokens = 0;
+  uint32_t window_tokens = 0;
+  uint32_t scorer = HIPATTN_SCORER_DEFAULT;
+  uint32_t search = HIPATTN_SEARCH_DEFAULT;
+  uint32_t refresh_interval = 0;
+  uint32_t kv_dtype = HIPATTN_DTYPE_DEFAULT;
+  bool compare = false;
+
+  uint32_t threads = 0;
+  uint32_t ctx_chunk = 512;
+  uint64_t depth = 0;
+
+  std::string json;
+  bool quiet = false;
+  bool dump_tokens = false;
+};
+
+// Fills `options`. A value is the exit code of a program that is done: 0 after --help, 2 after a
+// wrong command line, which is then explained on stderr.
+std::optional<int> ParseOptions(int argc, char** argv, Options* options);
+
+// What the options say about attention, with the given decode mode.
+hipattn_attention_options_t MakeAttentionOptions(const Options& options, uint32_t decode_mode);
+
+}  // namespace hipattn_run
+
+#endif  // HIPATTN_EXAMPLES_RUN_OPTIONS_H_

@@ -1,0 +1,131 @@
+// SPDX-License-Identifier: Apache-2.0
+// SPDX-FileCopyrightText: The hipattn authors
+#include "report.h"
+
+#include <algorithm>
+#include <cerrno>
+#include <cmath>
+#include <cstdio>
+#include <nlohmann/json.hpp>
+#include <system_error>
+
+namespace hipattn_run {
+namespace {
+
+using nlohmann::json;
+
+uint64_t KvBytes(const hipattn_stats_t& stats) {
+  return stats.device_bytes + stats.host_bytes + stats.disk_bytes;
+}
+
+json StatsToJson(const hipattn_stats_t& stats) {
+  json object = {
+      {"scanned_heads", stats.scanned_heads},
+      {"device_bytes", stats.device_bytes},
+      {"device_bytes_peak", stats.device_bytes_peak},
+      {"device_index_bytes", stats.device_index_bytes},
+      {"host_bytes", stats.host_bytes},
+      {"disk_bytes", stats.disk_bytes},
+      {"blocks_attended", stats.blocks_attended},
+      {"blocks_hit", stats.blocks_hit},
+      {"blocks_fetched", stats.blocks_fetched},
+      {"blocks_prefetched", stats.blocks_prefetched},
+      {"blocks_prefetched_used", stats.blocks_prefetched_used},
+      {"blocks_evicted", stats.blocks_evicted},
+      {"bytes_host_to_device", stats.bytes_host_to_device},
+      {"bytes_device_to_host", stats.bytes_device_to_host},
+      {"bytes_disk_read", stats.bytes_disk_read},
+      {"bytes_disk_written", stats.bytes_disk_written},
+      {"search_keys_read", stats.search_keys_read},
+      {"search_ns", stats.search_ns},
+      {"fetch_wait_ns", stats.fetch_wait_ns},
+      {"attend_ns", stats.attend_ns},
+  };
+  // JSON has no NaN; null is "not known".
+  object["recall_estimate"] =
+      std::isnan(stats.recall_estimate) ? json() : json(stats.recall_estimate);
+  return object;
+}
+
+json AnswerToJson(const NamedAnswer& named) {
+  const Answer& answer = named.answer;
+  return {
+      {"attention", named.attention},
+      {"text", answer.text},
+      {"new_tokens", answer.tokens.size()},
+      {"token_ids", answer.tokens},
+      {"decode_steps", answer.decode_steps},
+      {"decode_seconds", answer.decode_seconds},
+      {"decode_tokens_per_second", answer.tokens_per_second()},
+      {"decode_step_median_seconds", answer.median_step_seconds},
+      {"attended_share", answer.attended_share},
+      {"kv_bytes", KvBytes(answer.stats)},
+      {"stats", StatsToJson(answer.stats)},
+  };
+}
+
+// `text`, padded on the left to `width`.
+std::string Right(const std::string& text, size_t width) {
+  return text.size() < width ? std::string(width - text.size(), ' ') + text : text;
+}
+
+std::string Fixed(double value, int digits) {
+  char text[64];
+  std::snprintf(text, sizeof(text), "%.*f", digits, value);
+  return text;
+}
+
+}  // namespace
+
+Status WriteJson(const Report& report, const std::string& path) {
+  json object = report.answers.empty() ? json::object() : AnswerToJson(report.answers[0]);
+  object["threads"] = report.threads;
+  object["depth"] = report.depth;
+  object["prompt_tokens"] = report.prompt_tokens;
+  object["prefill_seconds"] = report.prefill_seconds;
+  if (report.answers.size() > 1) {
+    for (const NamedAnswer& answer : report.answers) {
+      object["answers"].push_back(AnswerToJson(answer));
+    }
+  }
+  const std::string text = object.dump(2) + "\n";
+  std::FILE* file = std::fopen(path.c_str(), "wb");
+  if (file == nullptr) {
+    return Status::Error(
+        "cannot create '", path, "': ", std::generic_category().message(errno));
+  }
+  bool written = std::fwrite(text.data(), 1, text.size(), file) == text.size();
+  written = std::fflush(file) == 0 && written;
+  const int error = errno;
+  written = std::fclose(file) == 0 && written;
+  if (!written) {
+    return Status::Error("cannot write '", path, "': ", std::generic_category().message(error));
+  }
+  return {};
+}
+
+std::string FormatSummary(const Report& report) {
+  const double prefill_speed = report.prefill_seconds > 0
+                                   ? static_cast<double>(report.prompt_tokens) /
+                                         report.prefill_seconds
+                                   : 0;
+  std::string text = Concat("prompt: ", report.prompt_tokens, " tokens in ",
+                            Fixed(report.prefill_seconds, 2), " s (", Fixed(prefill_speed, 0),
+                            " tok/s), ", report.threads, " threads\n");
+  text += "attention  new tokens    tok/s  ms/token  attended   search ms/token      KV MB\n";
+  for (const NamedAnswer& named : report.answers) {
+    const Answer& answer = named.answer;
+    const double steps = std::max<double>(1, static_cast<double>(answer.decode_steps));
+    const double search_ms = static_cast<double>(answer.stats.search_ns) / 1e6 / steps;
+    text += named.attention + std::string(9 - std::min<size_t>(9, named.attention.size()), ' ');
+    text += Right(Concat(answer.tokens.size()), 12);
+    text += Right(Fixed(answer.tokens_per_second(), 1), 9);
+    text += Right(Fixed(answer.median_step_seconds * 1e3, 2), 10);
+    text += Right(Fixed(answer.attended_share * 100, 1) + " %", 10);
+    text += Right(Fixed(search_ms, 2), 18);
+    text += Right(Fixed(static_cast<double>(KvBytes(answer.stats)) / 1e6, 1), 11) + "\n";
+  }
+  return text;
+}
+
+}  // namespace hipattn_run

@@ -1,0 +1,185 @@
+// SPDX-License-Identifier: Apache-2.0
+// SPDX-FileCopyrightText: The hipattn authors
+#include "session.h"
+
+#include <algorithm>
+#include <chrono>
+#include <random>
+
+#include "progress.h"
+#include "sampler.h"
+
+namespace hipattn_run {
+namespace {
+
+using Clock = std::chrono::steady_clock;
+
+double SecondsSince(Clock::time_point begin) {
+  return std::chrono::duration<double>(Clock::now() - begin).count();
+}
+
+double Median(std::vector<double> values) {
+  if (values.empty()) {
+    return 0;
+  }
+  const auto middle = values.begin() + static_cast<std::ptrdiff_t>(values.size() / 2);
+  std::nth_element(values.begin(), middle, values.end());
+  return *middle;
+}
+
+}  // namespace
+
+Result<std::unique_ptr<Session>> Session::Create(const LlamaModel& model,
+                                                 const Tokenizer& tokenizer,
+                                                 const Options& options) {
+  std::unique_ptr<Session> session(new Session(model, tokenizer, options));
+  const Status status = session->Start();
+  if (!status.ok()) {
+    return status;
+  }
+  return session;
+}
+
+Status Session::Start() {
+  hipattn_engine_options_t wanted = MakeEngineOptions(model_);
+  wanted.num_threads = options_.threads;
+  wanted.kv_dtype = options_.kv_dtype;
+  if (options_.search == HIPATTN_SEARCH_STAGED || options_.search == HIPATTN_SEARCH_BEAM) {
+    wanted.trained_tokens = static_cast<uint32_t>(model_.config.trained_tokens);
+  }
+  Result<Engine> engine = CreateEngine(wanted);
+  if (!engine.ok()) {
+    return engine.status();
+  }
+  engine_ = std::move(engine.value());
+  hipattn_engine_options_t resolved = {};
+  resolved.struct_size = sizeof(resolved);
+  RUN_RETURN_IF_ERROR(CheckHipattn(hipattn_engine_get_options(engine_.get(), &resolved),
+                                   "read the engine's options"));
+  workers_ = std::make_unique<Workers>(std::max(1U, resolved.num_threads));
+  forward_ =
+      std::make_unique<LlamaForward>(model_, engine_.get(), *workers_, options_.ctx_chunk);
+  prompt_logits_.resize(model_.config.vocab_size);
+  return {};
+}
+
+Result<Sequence> Session::ReadPrompt(const std::vector<int32_t>& prompt) {
+  Result<Sequence> sequence =
+      CreateSequence(engine_, MakeAttentionOptions(options_, options_.attention));
+  if (!sequence.ok()) {
+    return sequence;
+  }
+  hipattn_sequence_t* handle = sequence.value().get();
+  Status status = CheckHipattn(
+      hipattn_sequence_reserve(handle, options_.depth + prompt.size() + options_.max_new_tokens),
+      "reserve memory for the text");
+  if (status.ok() && options_.depth > 0) {
+    status = FillWithRandomTokens(handle);
+  }
+  const Clock::time_point begin = Clock::now();
+  Progress progress("reading the prompt", prompt.size(), options_.quiet);
+  for (size_t done = 0; status.ok() && done < prompt.size();) {
+    const size_t count = std::min(forward_->max_chunk_tokens(), prompt.size() - done);
+    const bool last = done + count == prompt.size();
+    status = forward_->Run(handle, std::span(prompt).subspan(done, count), Phase::kPrefill,
+                           last ? prompt_logits_.data() : nullptr);
+    done += count;
+    progress.Update(done);
+  }
+  prefill_seconds_ = SecondsSince(begin);
+  if (!status.ok()) {
+    return status;
+  }
+  return sequence;
+}
+
+Status Session::FillWithRandomTokens(hipattn_sequence_t* sequence) {
+  constexpr size_t kChunk = 512;
+  const size_t width = model_.config.kv_width();
+  std::mt19937 random(1);
+  std::normal_distribution<float> normal;
+  std::vector<float> values(2 * kChunk * width);
+  std::generate(values.begin(), values.end(), [&] { return normal(random); });
+  Progress progress("filling the cache", options_.depth, options_.quiet);
+  for (uint64_t done = 0; done < options_.depth;) {
+    const auto count = static_cast<uint32_t>(std::min<uint64_t>(kChunk, options_.depth - done));
+    // A different part of the random numbers for each chunk and layer.
+    for (size_t layer = 0; layer < model_.config.num_layers; ++layer) {
+      const size_t shift = (done / kChunk + layer * 7) % kChunk;
+      hipattn_attend_args_t args = {};
+      args.struct_size = sizeof(args);
+      args.layer = static_cast<uint32_t>(layer);
+      args.num_sequences = 1;
+      args.sequences = &sequence;
+      args.num_new_tokens = &count;
+      args.k = values.data() + shift * width;
+      args.v = values.data() + (kChunk - 1 - shift) * width;
+      RUN_RETURN_IF_ERROR(CheckHipattn(hipattn_attend(engine_.get(), &args), "fill the cache"));
+    }
+    done += count;
+    progress.Update(done);
+  }
+  return {};
+}
+
+Status Session::Step(const Sequence& sequence,
+                     int32_t token,
+                     std::vector<float>* logits,
+                     Answer* answer) {
+  const Clock::time_point begin = Clock::now();
+  RUN_RETURN_IF_ERROR(
+      forward_->Run(sequence.get(), {&token, 1}, Phase::kDecode, logits->data()));
+  answer->decode_seconds += SecondsSince(begin);
+  ++answer->decode_steps;
+  Result<double> share = ReadAttendedShare(engine_, sequence);
+  if (!share.ok()) {
+    return share.status();
+  }
+  answer->attended_share += share.value();
+  return {};
+}
+
+Result<Answer> Session::Generate(const Sequence& sequence,
+                                 const std::function<void(std::string_view)>& show) {
+  Answer answer;
+  Sampler sampler(options_.temperature, options_.seed);
+  StreamDecoder decoder(tokenizer_);
+  std::vector<float> logits = prompt_logits_;
+  std::vector<double> step_seconds;
+  const auto add_text = [&](const std::string& text) {
+    answer.text += text;
+    show(text);
+  };
+  Result<hipattn_stats_t> stats = ReadStats(engine_, true);
+  Status status = stats.status();
+  while (status.ok()) {
+    const int32_t token = sampler.Choose(logits);
+    if (tokenizer_.IsEnd(token) && !options_.ignore_end) {
+      break;
+    }
+    answer.tokens.push_back(token);
+    add_text(decoder.Add(token));
+    if (answer.tokens.size() == options_.max_new_tokens) {
+      break;
+    }
+    const double before = answer.decode_seconds;
+    status = Step(sequence, token, &logits, &answer);
+    step_seconds.push_back(answer.decode_seconds - before);
+  }
+  if (!status.ok()) {
+    return status;
+  }
+  add_text(decoder.Finish());
+  if (answer.decode_steps > 0) {
+    answer.attended_share /= static_cast<double>(answer.decode_steps);
+    answer.median_step_seconds = Median(step_seconds);
+  }
+  stats = ReadStats(engine_, false);
+  if (!stats.ok()) {
+    return stats.status();
+  }
+  answer.stats = stats.value();
+  return answer;
+}
+
+}  // namespace hipattn_run

@@ -1,0 +1,79 @@
+// SPDX-License-Identifier: Apache-2.0
+// SPDX-FileCopyrightText: The hipattn authors
+//
+// One loaded model with its engine: reads a prompt into a sequence and answers from it, as often as
+// wanted (from forks of the sequence).
+#ifndef HIPATTN_EXAMPLES_RUN_SESSION_H_
+#define HIPATTN_EXAMPLES_RUN_SESSION_H_
+
+#include <cstdint>
+#include <functional>
+#include <memory>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "attention.h"
+#include "llama_forward.h"
+#include "llama_model.h"
+#include "options.h"
+#include "result.h"
+#include "tokenizer.h"
+#include "workers.h"
+
+namespace hipattn_run {
+
+struct Answer {
+  std::string text;
+  std::vector<int32_t> tokens;
+  double decode_seconds = 0;
+  double median_step_seconds = 0;
+  size_t decode_steps = 0;      // the first token comes from the prompt, without a step
+  double attended_share = 0;    // of the text, by a mean decode step, layer and kv head
+  hipattn_stats_t stats = {};   // of the decode steps alone
+
+  double tokens_per_second() const {
+    return decode_seconds > 0 ? static_cast<double>(decode_steps) / decode_seconds : 0;
+  }
+};
+
+class Session {
+ public:
+  // `model` and `tokenizer` must outlive the session.
+  static Result<std::unique_ptr<Session>> Create(const LlamaModel& model,
+                                                 const Tokenizer& tokenizer,
+                                                 const Options& options);
+
+  // Reads --depth random tokens and the prompt. Afterwards Generate can be called.
+  Result<Sequence> ReadPrompt(const std::vector<int32_t>& prompt);
+  double prefill_seconds() const { return prefill_seconds_; }
+
+  // Continues the prompt in `sequence`, which is the one of ReadPrompt or a fork of it, and changes
+  // it. `show` gets the text as it comes.
+  Result<Answer> Generate(const Sequence& sequence,
+                          const std::function<void(std::string_view)>& show);
+
+  const Engine& engine() const { return engine_; }
+  size_t num_threads() const { return workers_->num_threads(); }
+
+ private:
+  Session(const LlamaModel& model, const Tokenizer& tokenizer, const Options& options)
+      : model_(model), tokenizer_(tokenizer), options_(options) {}
+  Status Start();
+  Status FillWithRandomTokens(hipattn_sequence_t* sequence);
+  // One decode step: the prediction after `token` goes to `logits`.
+  Status Step(const Sequence& sequence, int32_t token, std::vector<float>* logits, Answer* answer);
+
+  const LlamaModel& model_;
+  const Tokenizer& tokenizer_;
+  Options options_;
+  Engine engine_;
+  std::unique_ptr<Workers> workers_;
+  std::unique_ptr<LlamaForward> forward_;
+  std::vector<float> prompt_logits_;
+  double prefill_seconds_ = 0;
+};
+
+}  // namespace hipattn_run
+
+#endif  // HIPATTN_EXAMPLES_RUN_SESSION_H_
