@@ -113,7 +113,7 @@ hipattn_status_t hipattn_memory_need(const hipattn_engine_options_t* options,
     HIPATTN_ASSIGN_OR_RETURN(const auto given, hipattn::api::ReadEngineOptions(options));
     HIPATTN_ASSIGN_OR_RETURN(const auto engine, hipattn::engine::ResolveEngineOptions(given));
     HIPATTN_ASSIGN_OR_RETURN(const auto given_attention,
-                             hipattn::api::ReadAttentionOptions(attention));
+                             hipattn::api::ReadAttentionOptions("attention", attention));
     HIPATTN_ASSIGN_OR_RETURN(const auto resolved,
                              hipattn::engine::ResolveAttentionOptions(engine, given_attention));
     HIPATTN_ASSIGN_OR_RETURN(
@@ -192,7 +192,8 @@ hipattn_status_t hipattn_sequence_create(hipattn_engine_t* engine,
   return Guard([&]() -> Status {
     HIPATTN_RETURN_IF_ERROR(CheckGiven("engine", engine));
     HIPATTN_RETURN_IF_ERROR(CheckGiven("sequence", sequence));
-    HIPATTN_ASSIGN_OR_RETURN(const auto given, hipattn::api::ReadAttentionOptions(options));
+    HIPATTN_ASSIGN_OR_RETURN(const auto given,
+                             hipattn::api::ReadAttentionOptions("options", options));
     SharedEngine& shared = *engine->shared;
     HIPATTN_ASSIGN_OR_RETURN(
         const auto resolved,
@@ -211,7 +212,8 @@ hipattn_status_t hipattn_sequence_set_options(hipattn_sequence_t* sequence,
                                               const hipattn_attention_options_t* options) noexcept {
   return Guard([&]() -> Status {
     HIPATTN_RETURN_IF_ERROR(CheckGiven("sequence", sequence));
-    HIPATTN_ASSIGN_OR_RETURN(const auto given, hipattn::api::ReadAttentionOptions(options));
+    HIPATTN_ASSIGN_OR_RETURN(const auto given,
+                             hipattn::api::ReadAttentionOptions("options", options));
     HIPATTN_ASSIGN_OR_RETURN(
         const auto resolved,
         hipattn::engine::ResolveAttentionOptions(sequence->shared->engine->options(), given));

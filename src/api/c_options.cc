@@ -67,13 +67,14 @@ Result<engine::EngineOptions> ReadEngineOptions(const hipattn_engine_options_t* 
   return options;
 }
 
-Result<engine::AttentionOptions> ReadAttentionOptions(const hipattn_attention_options_t* given) {
+Result<engine::AttentionOptions> ReadAttentionOptions(const char* name,
+                                                      const hipattn_attention_options_t* given) {
   engine::AttentionOptions options;
   if (given == nullptr) {
     return options;
   }
   hipattn_attention_options_t c;
-  HIPATTN_RETURN_IF_ERROR(ReadStruct("options", given, 0, 0, &c));
+  HIPATTN_RETURN_IF_ERROR(ReadStruct(name, given, 0, 0, &c));
   options.decode_mode = c.decode_mode;
   options.search = c.search;
   options.scorer = c.scorer;

@@ -16,8 +16,9 @@ namespace hipattn::api {
 // kInvalidArgument: NULL, struct_size, reserved. kUnsupported: strings of tiers and pools.
 Result<engine::EngineOptions> ReadEngineOptions(const hipattn_engine_options_t* given);
 
-// NULL gives the defaults.
-Result<engine::AttentionOptions> ReadAttentionOptions(const hipattn_attention_options_t* given);
+// NULL gives the defaults. `name` is the parameter in messages.
+Result<engine::AttentionOptions> ReadAttentionOptions(const char* name,
+                                                      const hipattn_attention_options_t* given);
 
 // REQUIRES: CheckStructSize(to). Pointers in *to live as long as `options`.
 void WriteEngineOptions(const engine::EngineOptions& options, hipattn_engine_options_t* to);
