@@ -3,23 +3,25 @@
 //
 // Device: memory, streams of work ordered by tickets, and the table of ops.
 //
-// Work on one stream takes effect in the order of its submission; a Ticket names a point of a stream's timeline. Memory that an op reads
-// or writes must stay until the op's ticket is reached. Host code reads what a device wrote only from kHostVisible memory, and only after
-// Sync of the writer's ticket. The CPU device completes every submission before it returns, so its tickets are always reached.
-// Errors of submitted work are sticky: Sync and every later submission return the first one.
+// Work on one stream takes effect in the order of its submission; a Ticket names a point of a
+// stream's timeline. Memory that an op reads or writes must stay until the op's ticket is reached.
+// Host code reads what a device wrote only from kHostVisible memory, and only after Sync of the
+// writer's ticket. The CPU device completes every submission before it returns, so its tickets are
+// always reached. Errors of submitted work are sticky: Sync and every later submission return the
+// first one.
 #ifndef HIPATTN_DEVICE_DEVICE_H_
 #define HIPATTN_DEVICE_DEVICE_H_
-
-#include <cstddef>
-#include <cstdint>
-#include <memory>
-#include <span>
 
 #include "base/result.h"
 #include "base/status.h"
 #include "device/executor.h"
 #include "device/host_memory.h"
 #include "device/ops.h"
+
+#include <cstddef>
+#include <cstdint>
+#include <memory>
+#include <span>
 
 namespace hipattn::device {
 
@@ -43,11 +45,13 @@ struct CopyPiece {
 
 class Device;
 
-// Owns device memory. Movable; freed with the buffer, after everything submitted before the release.
+// Owns device memory. Movable; freed with the buffer, after everything submitted before the
+// release.
 class Buffer {
  public:
   Buffer() = default;
-  Buffer(Device* device, std::byte* data, size_t bytes, MemoryKind kind) : device_(device), data_(data), bytes_(bytes), kind_(kind) {}
+  Buffer(Device* device, std::byte* data, size_t bytes, MemoryKind kind)
+      : device_(device), data_(data), bytes_(bytes), kind_(kind) {}
   Buffer(Buffer&& other) noexcept { Swap(other); }
   Buffer& operator=(Buffer&& other) noexcept {
     Buffer moved(std::move(other));
@@ -88,11 +92,11 @@ class Device {
 
   virtual const char* name() const = 0;
   virtual const OpTable& ops() const = 0;
-  virtual Executor& executor() = 0;   // host threads for work beside the device
+  virtual Executor& executor() = 0;  // host threads for work beside the device
   virtual HostMemory& host_memory() = 0;
 
-  // At least `bytes` bytes, 64-byte aligned (2 MiB-aligned and on huge pages where the system gives them, from 2 MiB on). kOutOfMemory.
-  // Thread-safe.
+  // At least `bytes` bytes, 64-byte aligned (2 MiB-aligned and on huge pages where the system gives
+  // them, from 2 MiB on). kOutOfMemory. Thread-safe.
   virtual Result<Buffer> Allocate(MemoryKind kind, size_t bytes) = 0;
 
   // All pieces as one submission, unordered among themselves.
@@ -109,7 +113,9 @@ class Device {
     const auto call = [&](const OpContext& context) { op(context, params); };
     using Call = decltype(call);
     return Submit(
-        stream, [](const OpContext& context, const void* c) { (*static_cast<const Call*>(c))(context); }, &call);
+        stream,
+        [](const OpContext& context, const void* c) { (*static_cast<const Call*>(c))(context); },
+        &call);
   }
 
  protected:

@@ -1,8 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 // SPDX-FileCopyrightText: The hipattn authors
 //
-// The table of ops: what a device can compute. A device fills it once, when it is created; nothing else in the library calls a kernel.
-// An op reads its parameters and the memory they point to, and writes nothing but its outputs. Ops of one stream take effect in order.
+// The table of ops: what a device can compute. A device fills it once, when it is created; nothing
+// else in the library calls a kernel. An op reads its parameters and the memory they point to, and
+// writes nothing but its outputs. Ops of one stream take effect in order.
 #ifndef HIPATTN_DEVICE_OPS_H_
 #define HIPATTN_DEVICE_OPS_H_
 
@@ -21,7 +22,7 @@ template <typename Params>
 using Op = void (*)(const OpContext& context, const Params& params);
 
 struct OpTable {
-  const char* name;          // of the instruction set or architecture: "avx2", "avx512", ...
+  const char* name;  // of the instruction set or architecture: "avx2", "avx512", ...
   Op<AppendParams> append_kv;
   Op<LoadQParams> load_q;
   Op<SummarizeParams> summarize_blocks;

@@ -1,42 +1,47 @@
 // SPDX-License-Identifier: Apache-2.0
 // SPDX-FileCopyrightText: The hipattn authors
 //
-// Parameters of the ops: plain structs that a kernel launch can take as they are. Every pointer is a device
-// pointer (on the CPU device: ordinary memory), valid until the op's ticket has been reached. Shapes are
-// checked by the engine; an op trusts its parameters.
+// Parameters of the ops: plain structs that a kernel launch can take as they are. Every pointer is
+// a device pointer (on the CPU device: ordinary memory), valid until the op's ticket has been
+// reached. Shapes are checked by the engine; an op trusts its parameters.
 //
 // How a block lies in memory (one slot; kv_dtype throughout; 64-byte aligned)
-//   K: panels of 16 tokens, [block_tokens / 16][head_dim][16]: lane t of row d is dimension d of token t
-//   V: [block_tokens][head_dim], right behind K
-// Lanes of tokens that were never written may hold anything, NaN included; no op lets them into a result.
+//   K: panels of 16 tokens, [block_tokens / 16][head_dim][16]: lane t of row d is dimension d of
+//   token t V: [block_tokens][head_dim], right behind K
+// Lanes of tokens that were never written may hold anything, NaN included; no op lets them into a
+// result.
 //
 // How summaries lie in memory: see SummaryLevel.
 #ifndef HIPATTN_DEVICE_PARAMS_H_
 #define HIPATTN_DEVICE_PARAMS_H_
 
-#include <cstddef>
-#include <cstdint>
-
 #include "base/dtype.h"
 #include "base/tree.h"
 
+#include <cstddef>
+#include <cstdint>
+
 namespace hipattn::device {
 
-inline constexpr uint32_t kPanelTokens = 16;  // tokens of one K panel: the widest vector holds 16 floats
-inline constexpr uint32_t kPieceBlocks = 8;   // ranges of a list whose softmax is one step of the online softmax
-inline constexpr uint32_t kSplitPieces = 8;   // pieces of one split: the unit of parallel work inside a head
+inline constexpr uint32_t kPanelTokens =
+    16;  // tokens of one K panel: the widest vector holds 16 floats
+inline constexpr uint32_t kPieceBlocks =
+    8;  // ranges of a list whose softmax is one step of the online softmax
+inline constexpr uint32_t kSplitPieces =
+    8;  // pieces of one split: the unit of parallel work inside a head
 inline constexpr uint32_t kMaxHeadDim = 256;
-inline constexpr uint32_t kKeptTokens = 8192;  // nodes of at least this many tokens keep their f32 vectors
+inline constexpr uint32_t kKeptTokens =
+    8192;  // nodes of at least this many tokens keep their f32 vectors
 inline constexpr uint32_t kBlockAlignment = 64;
 
 // Where the slots of the KV pool are.
 struct BlockPool {
-  std::byte* const* slabs;   // slot s is in slabs[s >> slab_slots_log2]
+  std::byte* const* slabs;  // slot s is in slabs[s >> slab_slots_log2]
   uint32_t slab_slots_log2;
-  uint32_t block_tokens;     // 16, 32 or 64
-  uint32_t head_dim;         // a multiple of 8, at most kMaxHeadDim
+  uint32_t block_tokens;  // 16, 32 or 64
+  uint32_t head_dim;      // a multiple of 8, at most kMaxHeadDim
   DType kv_dtype;
-  uint64_t block_bytes;      // 2 * block_tokens * head_dim * DTypeBytes(kv_dtype), a multiple of 64
+  uint64_t block_bytes;  // 2 * block_tokens * head_dim * DTypeBytes(kv_dtype), a multiple of 64
 };
 
 inline std::byte* BlockAddress(const BlockPool& pool, uint32_t slot) {
@@ -44,27 +49,31 @@ inline std::byte* BlockAddress(const BlockPool& pool, uint32_t slot) {
   return pool.slabs[slot >> pool.slab_slots_log2] + uint64_t{slot & mask} * pool.block_bytes;
 }
 
-// The tokens [begin, end) of the block in `slot` (token numbers inside the block). 0 <= begin < end <= block_tokens.
+// The tokens [begin, end) of the block in `slot` (token numbers inside the block). 0 <= begin < end
+// <= block_tokens.
 struct KvRange {
   uint32_t slot;
   uint16_t begin;
   uint16_t end;
 };
 
-// How q and k are rotated (RoPE, arXiv 2104.09864): pair i turns by position * inv_freq[i]; angles in f64.
+// How q and k are rotated (RoPE, arXiv 2104.09864): pair i turns by position * inv_freq[i]; angles
+// in f64.
 struct Rope {
-  uint32_t mode;             // 0 = not at all; 1 = half-split pairs (i, i + dim/2); 2 = interleaved (2i, 2i + 1)
-  uint32_t dim;              // leading dimensions that turn, even, at most head_dim
-  const double* inv_freq;    // [dim / 2]
+  uint32_t
+      mode;  // 0 = not at all; 1 = half-split pairs (i, i + dim/2); 2 = interleaved (2i, 2i + 1)
+  uint32_t dim;            // leading dimensions that turn, even, at most head_dim
+  const double* inv_freq;  // [dim / 2]
 };
 
-// ------------------------------------------------------------------------------------------ append_kv
-// Writes new keys and values into their blocks, rotated at their positions when rope.mode != 0, then rounded to kv_dtype.
-struct AppendJob {           // one (sequence, kv head)
-  const void* k;             // [num_tokens, head_dim] io_dtype, rows kv_row_stride elements apart
+// ------------------------------------------------------------------------------------------
+// append_kv Writes new keys and values into their blocks, rotated at their positions when rope.mode
+// != 0, then rounded to kv_dtype.
+struct AppendJob {  // one (sequence, kv head)
+  const void* k;    // [num_tokens, head_dim] io_dtype, rows kv_row_stride elements apart
   const void* v;
-  const uint32_t* slots;     // [..] slots of the blocks from that of first_pos on
-  uint32_t first_pos;        // position of the first new token
+  const uint32_t* slots;  // [..] slots of the blocks from that of first_pos on
+  uint32_t first_pos;     // position of the first new token
   uint32_t num_tokens;
 };
 struct AppendParams {
@@ -73,26 +82,28 @@ struct AppendParams {
   const AppendJob* jobs;
   uint32_t num_jobs;
   DType io_dtype;
-  uint64_t kv_row_stride;    // elements between neighbouring tokens of k and v
+  uint64_t kv_row_stride;  // elements between neighbouring tokens of k and v
 };
 
 // ------------------------------------------------------------------------------------------ load_q
 // q of io_dtype -> f32, rotated at its rows' positions when rope.mode != 0.
 struct LoadQParams {
-  const void* q;             // [num_rows, num_heads, head_dim] io_dtype
-  float* q_f32;              // the same shape
-  const uint32_t* positions; // [num_rows]; not read when rope.mode is 0
+  const void* q;              // [num_rows, num_heads, head_dim] io_dtype
+  float* q_f32;               // the same shape
+  const uint32_t* positions;  // [num_rows]; not read when rope.mode is 0
   Rope rope;
   uint32_t num_rows, num_heads, head_dim;
   DType io_dtype;
 };
 
-// ------------------------------------------------------------------------------------------ summaries
-// The int8 summaries of one level of one kv head's block tree. The 8 children of a node lie together as a group, one read:
+// ------------------------------------------------------------------------------------------
+// summaries The int8 summaries of one level of one kv head's block tree. The 8 children of a node
+// lie together as a group, one read:
 //   float scale_m[8], scale_w[8]; then int8 lanes[steps][16]
-// with two vectors per node (has_spread): steps = head_dim, lanes 0-7 of step d are m[d] of the 8 nodes, 8-15 are w[d];
-// with one: steps = head_dim / 2, lanes 0-7 are m[2d], 8-15 are m[2d + 1], and scale_w repeats scale_m.
-// m = scale_m * int8, w = scale_w * int8. Groups of 64-byte multiples, kept in chunks.
+// with two vectors per node (has_spread): steps = head_dim, lanes 0-7 of step d are m[d] of the 8
+// nodes, 8-15 are w[d]; with one: steps = head_dim / 2, lanes 0-7 are m[2d], 8-15 are m[2d + 1],
+// and scale_w repeats scale_m. m = scale_m * int8, w = scale_w * int8. Groups of 64-byte multiples,
+// kept in chunks.
 struct SummaryLevel {
   std::byte* const* chunks;  // group g is in chunks[g >> chunk_groups_log2]
   uint32_t chunk_groups_log2;
@@ -104,12 +115,15 @@ constexpr uint64_t SummaryGroupBytes(uint32_t head_dim, bool has_spread) {
   return (2 * kFanOut * sizeof(float) + lanes + 63) / 64 * 64;
 }
 
-inline std::byte* SummaryGroupAddress(const SummaryLevel& level, uint64_t group_bytes, uint32_t group) {
+inline std::byte* SummaryGroupAddress(const SummaryLevel& level,
+                                      uint64_t group_bytes,
+                                      uint32_t group) {
   const uint32_t mask = (uint32_t{1} << level.chunk_groups_log2) - 1;
   return level.chunks[group >> level.chunk_groups_log2] + (group & mask) * group_bytes;
 }
 
-// Lowest level whose nodes have at least kKeptTokens / 8 + 1 .. kKeptTokens tokens: the highest l with block * 8^l <= kKeptTokens.
+// Lowest level whose nodes have at least kKeptTokens / 8 + 1 .. kKeptTokens tokens: the highest l
+// with block * 8^l <= kKeptTokens.
 constexpr uint32_t KeptLevel(uint32_t block_tokens) {
   uint32_t level = 0;
   while (uint64_t{block_tokens} << (3 * (level + 1)) <= kKeptTokens) {
@@ -118,42 +132,48 @@ constexpr uint32_t KeptLevel(uint32_t block_tokens) {
   return level;
 }
 
-// Summarises finished blocks and every inner node that they complete (SPEC D28-D30): block low/high/mean in f32 (tokens summed
-// in order, / block_tokens), inner node = min, max, and the sum of the 8 children's means in order / 8; vectors by scorer, int8.
-// `open` carries, per level l >= 1, the node that is not complete yet: [level - 1][low, high, sum of means][head_dim], valid
-// when it has a child, i.e. when the number of complete level l-1 nodes is no multiple of 8.
-// A complete node n of level >= KeptLevel also has its f32 low, high, mean written to kept[level - KeptLevel][n].
-// With `rebuild` no summary is written, only `open`: levels up to KeptLevel from the given blocks, which begin at the KeptLevel node
-// that is not complete and reach to the last finished block; levels above from the kept vectors. (After a truncate or fork.)
-struct SummarizeJob {        // one (sequence, layer, kv head)
-  const uint32_t* slots;     // [first_block + num_blocks] the block table from block 0 (representatives reach back)
+// Summarises finished blocks and every inner node that they complete (SPEC D28-D30): block
+// low/high/mean in f32 (tokens summed in order, / block_tokens), inner node = min, max, and the sum
+// of the 8 children's means in order / 8; vectors by scorer, int8. `open` carries, per level l >=
+// 1, the node that is not complete yet: [level - 1][low, high, sum of means][head_dim], valid when
+// it has a child, i.e. when the number of complete level l-1 nodes is no multiple of 8. A complete
+// node n of level >= KeptLevel also has its f32 low, high, mean written to kept[level -
+// KeptLevel][n]. With `rebuild` no summary is written, only `open`: levels up to KeptLevel from the
+// given blocks, which begin at the KeptLevel node that is not complete and reach to the last
+// finished block; levels above from the kept vectors. (After a truncate or fork.)
+struct SummarizeJob {     // one (sequence, layer, kv head)
+  const uint32_t* slots;  // [first_block + num_blocks] the block table from block 0
+                          // (representatives reach back)
   uint32_t first_block, num_blocks;
-  SummaryLevel levels[kMaxLevels];   // with room for every node that completes
-  float* open;               // [kMaxLevels - 1][3][head_dim]
-  float* const* kept[kMaxLevels];    // by level - KeptLevel: kept[i][node] -> [low, high, mean][head_dim]
+  SummaryLevel levels[kMaxLevels];  // with room for every node that completes
+  float* open;                      // [kMaxLevels - 1][3][head_dim]
+  float* const*
+      kept[kMaxLevels];  // by level - KeptLevel: kept[i][node] -> [low, high, mean][head_dim]
   uint32_t rebuild;
 };
 struct SummarizeParams {
   BlockPool pool;
-  Scorer scorer;             // never kExact, which has no summary
+  Scorer scorer;  // never kExact, which has no summary
   const SummarizeJob* jobs;
   uint32_t num_jobs;
 };
 
-// ------------------------------------------------------------------------------------------ score_nodes, estimate_nodes
-// Rows of queries: vector (r, g) starts at q + r * row_stride + g * head_dim.
+// ------------------------------------------------------------------------------------------
+// score_nodes, estimate_nodes Rows of queries: vector (r, g) starts at q + r * row_stride + g *
+// head_dim.
 struct QueryRows {
   const float* q;
-  uint64_t row_stride;       // floats
+  uint64_t row_stride;  // floats
   uint32_t num_rows;
-  uint32_t group;            // q heads per kv head
+  uint32_t group;  // q heads per kv head
 };
-struct ScoreJob {            // one (query block, kv head) at one level
+struct ScoreJob {  // one (query block, kv head) at one level
   SummaryLevel level;
   const NodeGroup* groups;
   uint32_t num_groups;
   QueryRows rows;
-  float* scores;             // [num_groups][8]: max over all rows and heads of q.m + |q|.w; not set where the mask is 0
+  float* scores;  // [num_groups][8]: max over all rows and heads of q.m + |q|.w; not set where the
+                  // mask is 0
 };
 struct ScoreParams {
   const ScoreJob* jobs;
@@ -162,15 +182,17 @@ struct ScoreParams {
   uint32_t has_spread;
 };
 
-// SPEC D36 for one query row: log_mass[g] = log sum over the masked nodes of tokens * exp(scale q.m + scale^2/2 sum q_d^2 w_d^2)
-// (exponent capped by softcap * tanh(x / softcap) when softcap > 0); -inf for an empty list. Summaries with spread only.
+// SPEC D36 for one query row: log_mass[g] = log sum over the masked nodes of tokens * exp(scale q.m
+// + scale^2/2 sum q_d^2 w_d^2) (exponent capped by softcap * tanh(x / softcap) when softcap > 0);
+// -inf for an empty list. Summaries with spread only.
 struct EstimateJob {
   SummaryLevel level;
   const NodeGroup* groups;
-  const float* tokens;       // [num_groups][8] the nodes' tokens inside the row's searchable range; 0 = leave out
+  const float*
+      tokens;  // [num_groups][8] the nodes' tokens inside the row's searchable range; 0 = leave out
   uint32_t num_groups;
-  const float* q;            // [group][head_dim]
-  float* log_mass;           // [group]
+  const float* q;   // [group][head_dim]
+  float* log_mass;  // [group]
 };
 struct EstimateParams {
   const EstimateJob* jobs;
@@ -179,17 +201,18 @@ struct EstimateParams {
   float scale, softcap;
 };
 
-// ------------------------------------------------------------------------------------------ score_keys
-// scores[i] = max over rows and heads of q.K[token i] (raw, SPEC D9). With rope.mode != 0 keys are stored un-rotated: key i turns
-// to key_pos[i], row r's queries to row_pos[r]. The slow path of the reference searches and the exact scorer.
+// ------------------------------------------------------------------------------------------
+// score_keys scores[i] = max over rows and heads of q.K[token i] (raw, SPEC D9). With rope.mode !=
+// 0 keys are stored un-rotated: key i turns to key_pos[i], row r's queries to row_pos[r]. The slow
+// path of the reference searches and the exact scorer.
 struct ScoreKeysJob {
-  const uint32_t* slots;     // block table from block 0
-  const uint32_t* tokens;    // [num_tokens] positions in the text
-  const uint32_t* key_pos;   // [num_tokens], or NULL without rope
+  const uint32_t* slots;    // block table from block 0
+  const uint32_t* tokens;   // [num_tokens] positions in the text
+  const uint32_t* key_pos;  // [num_tokens], or NULL without rope
   uint32_t num_tokens;
   QueryRows rows;
-  const uint32_t* row_pos;   // [num_rows], or NULL without rope
-  float* scores;             // [num_tokens]
+  const uint32_t* row_pos;  // [num_rows], or NULL without rope
+  float* scores;            // [num_tokens]
 };
 struct ScoreKeysParams {
   BlockPool pool;
@@ -198,19 +221,21 @@ struct ScoreKeysParams {
   uint32_t num_jobs;
 };
 
-// ------------------------------------------------------------------------------------------ sparse_decode
-// Softmax attention of one query row over a list of ranges, the group's q heads together (SPEC D1-D4): score = scale q.k, capped by
-// softcap * tanh(s / softcap) when softcap > 0; lse natural. The list is cut into pieces of kPieceBlocks ranges and splits of
-// kSplitPieces pieces by list position; pieces fold into their split in order by online softmax (FlashAttention-2, arXiv 2307.08691,
-// section 3.1), splits merge in order. So the bits depend on the list alone. An empty list gives 0 and -inf.
-struct DecodeJob {           // one (sequence, row, kv head)
-  const KvRange* ranges;     // NULL: the whole blocks of slots[], num_tokens tokens in all
-  const uint32_t* slots;     // used when ranges is NULL
-  uint32_t num_ranges;       // when ranges is NULL: ceil(num_tokens / block_tokens)
-  uint32_t num_tokens;       // when ranges is NULL
-  const float* q;            // [group][head_dim] contiguous
-  void* out;                 // [group][head_dim] out_dtype, contiguous
-  float* lse;                // [group] or NULL
+// ------------------------------------------------------------------------------------------
+// sparse_decode Softmax attention of one query row over a list of ranges, the group's q heads
+// together (SPEC D1-D4): score = scale q.k, capped by softcap * tanh(s / softcap) when softcap > 0;
+// lse natural. The list is cut into pieces of kPieceBlocks ranges and splits of kSplitPieces pieces
+// by list position; pieces fold into their split in order by online softmax (FlashAttention-2,
+// arXiv 2307.08691, section 3.1), splits merge in order. So the bits depend on the list alone. An
+// empty list gives 0 and -inf.
+struct DecodeJob {        // one (sequence, row, kv head)
+  const KvRange* ranges;  // NULL: the whole blocks of slots[], num_tokens tokens in all
+  const uint32_t* slots;  // used when ranges is NULL
+  uint32_t num_ranges;    // when ranges is NULL: ceil(num_tokens / block_tokens)
+  uint32_t num_tokens;    // when ranges is NULL
+  const float* q;         // [group][head_dim] contiguous
+  void* out;              // [group][head_dim] out_dtype, contiguous
+  float* lse;             // [group] or NULL
 };
 struct DecodeParams {
   BlockPool pool;
@@ -219,26 +244,28 @@ struct DecodeParams {
   uint32_t group;
   float scale, softcap;
   DType out_dtype;
-  float* workspace;          // DecodeWorkspaceFloats(params.jobs...) floats, 64-byte aligned
+  float* workspace;  // DecodeWorkspaceFloats(params.jobs...) floats, 64-byte aligned
 };
 constexpr uint32_t DecodeSplits(uint32_t num_ranges) {
   const uint32_t split = kPieceBlocks * kSplitPieces;
   return (num_ranges + split - 1) / split;
 }
-// Floats of workspace that one job needs: per split and head an unnormalised o, its maximum and its sum.
+// Floats of workspace that one job needs: per split and head an unnormalised o, its maximum and its
+// sum.
 constexpr uint64_t DecodeWorkspaceFloats(uint32_t num_ranges, uint32_t group, uint32_t head_dim) {
   return uint64_t{DecodeSplits(num_ranges)} * group * (uint64_t{head_dim} + 16);
 }
 
-// ------------------------------------------------------------------------------------------ attend_rotated
-// As sparse_decode, over keys that are stored un-rotated (position extension, SPEC D24): token `begin + i` of range r turns to
-// max(0, positions[r] + i), the query to query_pos. Reference speed.
+// ------------------------------------------------------------------------------------------
+// attend_rotated As sparse_decode, over keys that are stored un-rotated (position extension, SPEC
+// D24): token `begin + i` of range r turns to max(0, positions[r] + i), the query to query_pos.
+// Reference speed.
 struct RotatedJob {
   const KvRange* ranges;
   const int64_t* positions;  // [num_ranges]
   uint32_t num_ranges;
   uint32_t query_pos;
-  const float* q;            // [group][head_dim], un-rotated
+  const float* q;  // [group][head_dim], un-rotated
   void* out;
   float* lse;
 };
@@ -252,15 +279,16 @@ struct RotatedParams {
   DType out_dtype;
 };
 
-// ------------------------------------------------------------------------------------------ dense_prefill
-// Causal attention of a chunk's rows over all tokens of their own past, tiled, never materialising [rows, tokens] (FlashAttention-2,
-// arXiv 2307.08691). Key tiles begin at absolute multiples of a constant and every row folds them in ascending order, so a row's
-// bits depend neither on its chunk nor on its tile.
-struct PrefillJob {          // one (sequence, kv head)
-  const uint32_t* slots;     // block table from block 0; the rows' own keys are stored already
-  const float* q;            // row r, head g of the group: q + r * q_row_stride + g * head_dim
-  void* out;                 // row r, head g: element r * out_row_stride + g * head_dim
-  float* lse;                // row r, head g: lse[r * lse_row_stride + g]; NULL = not wanted
+// ------------------------------------------------------------------------------------------
+// dense_prefill Causal attention of a chunk's rows over all tokens of their own past, tiled, never
+// materialising [rows, tokens] (FlashAttention-2, arXiv 2307.08691). Key tiles begin at absolute
+// multiples of a constant and every row folds them in ascending order, so a row's bits depend
+// neither on its chunk nor on its tile.
+struct PrefillJob {       // one (sequence, kv head)
+  const uint32_t* slots;  // block table from block 0; the rows' own keys are stored already
+  const float* q;         // row r, head g of the group: q + r * q_row_stride + g * head_dim
+  void* out;              // row r, head g: element r * out_row_stride + g * head_dim
+  float* lse;             // row r, head g: lse[r * lse_row_stride + g]; NULL = not wanted
   uint32_t first_pos, num_rows;
 };
 struct PrefillParams {
@@ -268,18 +296,19 @@ struct PrefillParams {
   const PrefillJob* jobs;
   uint32_t num_jobs;
   uint32_t group;
-  uint64_t q_row_stride, out_row_stride, lse_row_stride;   // elements
+  uint64_t q_row_stride, out_row_stride, lse_row_stride;  // elements
   float scale, softcap;
   DType out_dtype;
 };
 
-// ------------------------------------------------------------------------------------------ merge_states
-// (o_a, lse_a), (o_b, lse_b) over disjoint keys -> (o, lse) (SPEC D4). o may alias o_a, lse may alias lse_a.
+// ------------------------------------------------------------------------------------------
+// merge_states (o_a, lse_a), (o_b, lse_b) over disjoint keys -> (o, lse) (SPEC D4). o may alias
+// o_a, lse may alias lse_a.
 struct MergeParams {
   uint64_t num_rows;
   uint32_t head_dim;
-  const float* o_a;          // [num_rows, head_dim]
-  const float* lse_a;        // [num_rows], natural log; -inf = the side is absent, whatever its o holds
+  const float* o_a;    // [num_rows, head_dim]
+  const float* lse_a;  // [num_rows], natural log; -inf = the side is absent, whatever its o holds
   const float* o_b;
   const float* lse_b;
   float* o;

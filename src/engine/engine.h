@@ -1,24 +1,27 @@
 // SPDX-License-Identifier: Apache-2.0
 // SPDX-FileCopyrightText: The hipattn authors
 //
-// Engine and Sequence: where policy (core) meets memory (offload) and compute (device). The C API is a thin shell over this header.
+// Engine and Sequence: where policy (core) meets memory (offload) and compute (device). The C API
+// is a thin shell over this header.
 //
-// An Engine belongs to one model geometry and one device; it lives until its last Sequence goes. A Sequence is one running text: per layer
-// and kv head a table of blocks and a block tree. Attend appends the new tokens' keys and values and attends the new queries.
+// An Engine belongs to one model geometry and one device; it lives until its last Sequence goes. A
+// Sequence is one running text: per layer and kv head a table of blocks and a block tree. Attend
+// appends the new tokens' keys and values and attends the new queries.
 //
-// Threads: Attend, and every call on a Sequence, is one at a time per engine unless the call says otherwise.
+// Threads: Attend, and every call on a Sequence, is one at a time per engine unless the call says
+// otherwise.
 #ifndef HIPATTN_ENGINE_ENGINE_H_
 #define HIPATTN_ENGINE_ENGINE_H_
+
+#include "base/result.h"
+#include "base/status.h"
+#include "engine/options.h"
 
 #include <cstdint>
 #include <memory>
 #include <span>
 #include <string_view>
 #include <vector>
-
-#include "base/result.h"
-#include "base/status.h"
-#include "engine/options.h"
 
 namespace hipattn::engine {
 
@@ -45,21 +48,24 @@ struct AttendArgs {
 };
 
 struct Recall {
-  uint32_t mode = 0;           // 0 = dense, 1 = tree (any search), 2 = scanned sketches
+  uint32_t mode = 0;                    // 0 = dense, 1 = tree (any search), 2 = scanned sketches
   float estimate, truth, audited_loss;  // NaN = not known
 };
 
-struct Stats {                 // fields as in hipattn_stats_t
+struct Stats {  // fields as in hipattn_stats_t
   uint32_t scanned_heads = 0;
-  uint64_t device_bytes = 0, device_bytes_peak = 0, device_index_bytes = 0, host_bytes = 0, disk_bytes = 0;
-  uint64_t blocks_attended = 0, blocks_hit = 0, blocks_fetched = 0, blocks_prefetched = 0, blocks_prefetched_used = 0, blocks_evicted = 0;
-  uint64_t bytes_host_to_device = 0, bytes_device_to_host = 0, bytes_disk_read = 0, bytes_disk_written = 0;
+  uint64_t device_bytes = 0, device_bytes_peak = 0, device_index_bytes = 0, host_bytes = 0,
+           disk_bytes = 0;
+  uint64_t blocks_attended = 0, blocks_hit = 0, blocks_fetched = 0, blocks_prefetched = 0,
+           blocks_prefetched_used = 0, blocks_evicted = 0;
+  uint64_t bytes_host_to_device = 0, bytes_device_to_host = 0, bytes_disk_read = 0,
+           bytes_disk_written = 0;
   uint64_t search_keys_read = 0;
   uint64_t search_ns = 0, fetch_wait_ns = 0, attend_ns = 0;
   double recall_estimate = 0.0;  // NaN = no step
 };
 
-struct MergeArgs {             // as in hipattn_merge_states
+struct MergeArgs {  // as in hipattn_merge_states
   uint64_t num_rows = 0;
   uint32_t head_dim = 0;
   const float* o_a = nullptr;
@@ -73,17 +79,19 @@ struct MergeArgs {             // as in hipattn_merge_states
 
 class Engine : public std::enable_shared_from_this<Engine> {
  public:
-  // `options` is resolved (ResolveEngineOptions); device, threads and budgets come back as chosen in options(). instruction_set as in
-  // CpuDeviceOptions, for tests.
-  static Result<std::shared_ptr<Engine>> Create(const EngineOptions& options, std::string_view instruction_set = {});
+  // `options` is resolved (ResolveEngineOptions); device, threads and budgets come back as chosen
+  // in options(). instruction_set as in CpuDeviceOptions, for tests.
+  static Result<std::shared_ptr<Engine>> Create(const EngineOptions& options,
+                                                std::string_view instruction_set = {});
   ~Engine();
   Engine(const Engine&) = delete;
   Engine& operator=(const Engine&) = delete;
 
   const EngineOptions& options() const;
 
-  // Checks everything about args that needs the sequences' state (aliasing, distinctness, engine, layer, external blocks, room) before it
-  // changes anything; pointers themselves are the caller's business. kCancelled after Cancel.
+  // Checks everything about args that needs the sequences' state (aliasing, distinctness, engine,
+  // layer, external blocks, room) before it changes anything; pointers themselves are the caller's
+  // business. kCancelled after Cancel.
   Status Attend(const AttendArgs& args);
   Status MergeStates(const MergeArgs& args);
   void Cancel();               // thread-safe
@@ -99,7 +107,8 @@ class Engine : public std::enable_shared_from_this<Engine> {
 class Sequence {
  public:
   // `options` is resolved against the engine's.
-  static Result<std::unique_ptr<Sequence>> Create(std::shared_ptr<Engine> engine, const AttentionOptions& options);
+  static Result<std::unique_ptr<Sequence>> Create(std::shared_ptr<Engine> engine,
+                                                  const AttentionOptions& options);
   ~Sequence();
   Sequence(const Sequence&) = delete;
   Sequence& operator=(const Sequence&) = delete;
@@ -111,16 +120,18 @@ class Sequence {
   Status Reserve(uint64_t num_tokens);
   Result<std::unique_ptr<Sequence>> Fork(uint64_t num_tokens) const;
   Status Truncate(uint64_t num_tokens);
-  uint64_t length() const;     // tokens that every layer has
+  uint64_t length() const;  // tokens that every layer has
 
-  // Ascending block numbers; empty before the first decode step of the layer. Errors: layer, kv_head out of range.
+  // Ascending block numbers; empty before the first decode step of the layer. Errors: layer,
+  // kv_head out of range.
   Result<std::vector<int32_t>> Selection(uint32_t layer, uint32_t kv_head) const;
   Result<Recall> GetRecall(uint32_t layer, uint32_t q_head) const;
 
  private:
   friend class Engine;
+  friend SequenceState* SequenceStateOf(const Sequence& sequence);
   Sequence(std::shared_ptr<Engine> engine, const AttentionOptions& options);
-  std::shared_ptr<Engine> engine_;   // outlives state_
+  std::shared_ptr<Engine> engine_;  // outlives state_
   std::unique_ptr<SequenceState> state_;
 };
 

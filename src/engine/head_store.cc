@@ -2,18 +2,24 @@
 // SPDX-FileCopyrightText: The hipattn authors
 #include "engine/head_store.h"
 
-#include <cstring>
-
 #include "base/int_math.h"
+
+#include <cstring>
 
 namespace hipattn::engine {
 namespace {
 
-uint64_t NodeTokens(const StoreContext& context, uint32_t level) { return uint64_t{context.block_tokens} << (3 * level); }
+uint64_t NodeTokens(const StoreContext& context, uint32_t level) {
+  return uint64_t{context.block_tokens} << (3 * level);
+}
 
-uint64_t GroupBytes(const StoreContext& context) { return device::SummaryGroupBytes(context.head_dim, context.has_spread); }
+uint64_t GroupBytes(const StoreContext& context) {
+  return device::SummaryGroupBytes(context.head_dim, context.has_spread);
+}
 
-uint32_t RunOf(uint32_t slot) { return slot / offload::kRunSlots; }
+uint32_t RunOf(uint32_t slot) {
+  return slot / offload::kRunSlots;
+}
 
 }  // namespace
 
@@ -27,7 +33,8 @@ Status HeadStore::MakeRoom(const StoreContext& context, uint64_t written, uint64
   }
   room_tokens_ = slots_.size() * context.block_tokens;
   if (context.summaries) {  // summaries have room for whole nodes up to num_tokens only
-    room_tokens_ = std::min(room_tokens_, RoundUp<uint64_t>(num_tokens + 1, context.block_tokens) - 1);
+    room_tokens_ =
+        std::min(room_tokens_, RoundUp<uint64_t>(num_tokens + 1, context.block_tokens) - 1);
   }
   return Status::Ok();
 }
@@ -38,10 +45,12 @@ Status HeadStore::MakeSlotRoom(const StoreContext& context, uint64_t written, ui
   if (slots_.size() >= blocks) {
     return Status::Ok();
   }
-  HIPATTN_RETURN_IF_ERROR(slots_.Reserve(*context.memory, RoundUp<uint64_t>(blocks, offload::kRunSlots)));
+  HIPATTN_RETURN_IF_ERROR(
+      slots_.Reserve(*context.memory, RoundUp<uint64_t>(blocks, offload::kRunSlots)));
   while (slots_.size() < blocks) {
     HIPATTN_ASSIGN_OR_RETURN(const uint32_t first, context.pool->TakeRun());
-    // A table whose length is no multiple of the run (a fork's) leaves the end of its last run unused.
+    // A table whose length is no multiple of the run (a fork's) leaves the end of its last run
+    // unused.
     HIPATTN_RETURN_IF_ERROR(slots_.Reserve(*context.memory, slots_.size() + offload::kRunSlots));
     for (uint32_t i = 0; i < offload::kRunSlots; ++i) {
       slots_.Append(first + i);
@@ -50,7 +59,8 @@ Status HeadStore::MakeSlotRoom(const StoreContext& context, uint64_t written, ui
   return Status::Ok();
 }
 
-// The unfinished block that the next token goes to must be this table's own. What follows it in the table is room, and goes with it.
+// The unfinished block that the next token goes to must be this table's own. What follows it in the
+// table is room, and goes with it.
 Status HeadStore::OwnTail(const StoreContext& context, uint64_t written) {
   const uint64_t tail = written / context.block_tokens;
   if (tail >= own_from_ || written % context.block_tokens == 0) {
@@ -60,9 +70,11 @@ Status HeadStore::OwnTail(const StoreContext& context, uint64_t written) {
   const uint64_t room = slots_.size();
   const uint32_t shared = slots_[tail];
   device::BlockPool view = context.pool->view();
-  const device::CopyPiece piece = {device::BlockAddress(view, first), device::BlockAddress(view, shared), view.block_bytes};
+  const device::CopyPiece piece = {
+      device::BlockAddress(view, first), device::BlockAddress(view, shared), view.block_bytes};
   Result<device::Ticket> copied = context.memory->device().Copy(0, {&piece, 1});
-  Status reserved = copied.ok() ? slots_.Reserve(*context.memory, tail + offload::kRunSlots) : copied.status();
+  Status reserved =
+      copied.ok() ? slots_.Reserve(*context.memory, tail + offload::kRunSlots) : copied.status();
   if (!reserved.ok()) {
     context.pool->Release(first);
     return reserved;
@@ -73,7 +85,9 @@ Status HeadStore::OwnTail(const StoreContext& context, uint64_t written) {
   }
   own_from_ = tail;
   room_tokens_ = 0;
-  return room > slots_.size() ? MakeSlotRoom(context, tail * context.block_tokens, room * context.block_tokens) : Status::Ok();
+  return room > slots_.size()
+             ? MakeSlotRoom(context, tail * context.block_tokens, room * context.block_tokens)
+             : Status::Ok();
 }
 
 Status HeadStore::MakeSummaryRoom(const StoreContext& context, uint64_t num_tokens) {
@@ -81,21 +95,27 @@ Status HeadStore::MakeSummaryRoom(const StoreContext& context, uint64_t num_toke
     const size_t bytes = (kMaxLevels - 1) * size_t{3} * context.head_dim * sizeof(float);
     HIPATTN_ASSIGN_OR_RETURN(open_, context.memory->Allocate(device::MemoryKind::kDevice, bytes));
   }
-  for (uint32_t level = 0; level < kMaxLevels && num_tokens >= NodeTokens(context, level); ++level) {
+  for (uint32_t level = 0; level < kMaxLevels && num_tokens >= NodeTokens(context, level);
+       ++level) {
     const uint64_t before = summarized_ >> (3 * level);
-    HIPATTN_RETURN_IF_ERROR(MakeLevelRoom(context, level, before, num_tokens / NodeTokens(context, level)));
+    HIPATTN_RETURN_IF_ERROR(
+        MakeLevelRoom(context, level, before, num_tokens / NodeTokens(context, level)));
   }
   return MakeKeptRoom(context, num_tokens);
 }
 
-Status HeadStore::MakeLevelRoom(const StoreContext& context, uint32_t level, uint64_t nodes_before, uint64_t nodes) {
+Status HeadStore::MakeLevelRoom(const StoreContext& context,
+                                uint32_t level,
+                                uint64_t nodes_before,
+                                uint64_t nodes) {
   Level& l = levels_[level];
   const uint32_t nodes_log2 = ChunkGroupsLog2(level) + 3;
   const size_t chunk_bytes = GroupBytes(context) << ChunkGroupsLog2(level);
   const uint64_t first_written = nodes_before >> nodes_log2;
   for (uint64_t i = first_written; nodes > nodes_before && i < l.chunks.size(); ++i) {
     if (l.chunks[i].use_count() > 1) {
-      HIPATTN_ASSIGN_OR_RETURN(ChargedBuffer own, context.memory->Allocate(device::MemoryKind::kDevice, chunk_bytes));
+      HIPATTN_ASSIGN_OR_RETURN(ChargedBuffer own,
+                               context.memory->Allocate(device::MemoryKind::kDevice, chunk_bytes));
       const device::CopyPiece piece = {own.buffer().data(), l.pointers[i], chunk_bytes};
       Result<device::Ticket> copied = context.memory->device().Copy(0, {&piece, 1});
       HIPATTN_RETURN_IF_ERROR(copied.status());
@@ -106,7 +126,8 @@ Status HeadStore::MakeLevelRoom(const StoreContext& context, uint32_t level, uin
   const uint64_t chunks = CeilDiv(nodes, uint64_t{1} << nodes_log2);
   HIPATTN_RETURN_IF_ERROR(l.pointers.Reserve(*context.memory, chunks));
   while (l.chunks.size() < chunks) {
-    HIPATTN_ASSIGN_OR_RETURN(ChargedBuffer chunk, context.memory->Allocate(device::MemoryKind::kDevice, chunk_bytes));
+    HIPATTN_ASSIGN_OR_RETURN(ChargedBuffer chunk,
+                             context.memory->Allocate(device::MemoryKind::kDevice, chunk_bytes));
     l.chunks.push_back(std::make_shared<ChargedBuffer>(std::move(chunk)));
     l.pointers.Append(l.chunks.back()->buffer().data());
   }
@@ -120,7 +141,8 @@ Status HeadStore::MakeKeptRoom(const StoreContext& context, uint64_t num_tokens)
     HIPATTN_RETURN_IF_ERROR(kept_[i].Reserve(*context.memory, nodes));
     while (kept_chunks_[i].size() < nodes) {
       const size_t bytes = size_t{3} * context.head_dim * sizeof(float);
-      HIPATTN_ASSIGN_OR_RETURN(ChargedBuffer chunk, context.memory->Allocate(device::MemoryKind::kDevice, bytes));
+      HIPATTN_ASSIGN_OR_RETURN(ChargedBuffer chunk,
+                               context.memory->Allocate(device::MemoryKind::kDevice, bytes));
       kept_chunks_[i].push_back(std::make_shared<ChargedBuffer>(std::move(chunk)));
       kept_[i].Append(kept_chunks_[i].back()->buffer().as<float>());
     }
@@ -148,7 +170,8 @@ void HeadStore::Trim(const StoreContext& context, uint64_t num_tokens) {
     levels_[level].chunks.resize(std::min(chunks, levels_[level].chunks.size()));
     levels_[level].pointers.Truncate(chunks);
     if (level >= kept_level) {
-      kept_chunks_[level - kept_level].resize(std::min<size_t>(nodes, kept_chunks_[level - kept_level].size()));
+      kept_chunks_[level - kept_level].resize(
+          std::min<size_t>(nodes, kept_chunks_[level - kept_level].size()));
       kept_[level - kept_level].Truncate(nodes);
     }
   }

@@ -1,22 +1,25 @@
 // SPDX-License-Identifier: Apache-2.0
 // SPDX-FileCopyrightText: The hipattn authors
 //
-// HeadStore: what one (sequence, layer, kv head) keeps: the table of its blocks' slots and the summaries of its block tree.
+// HeadStore: what one (sequence, layer, kv head) keeps: the table of its blocks' slots and the
+// summaries of its block tree.
 //
-// Room and content are separate. MakeRoom takes slots and index memory for a length and can fail; the ops then write; nothing of the
-// content counts until the layer's length is raised, so an attend that fails in between has changed nothing.
+// Room and content are separate. MakeRoom takes slots and index memory for a length and can fail;
+// the ops then write; nothing of the content counts until the layer's length is raised, so an
+// attend that fails in between has changed nothing.
 //
-// Sharing (fork): the child's table names the parent's slots, runs being held by both, and the child's index points to the parent's chunks.
-// A side that is about to write into memory that both see (the last, unfinished block; the last, unfinished chunk of a level) copies it first.
+// Sharing (fork): the child's table names the parent's slots, runs being held by both, and the
+// child's index points to the parent's chunks. A side that is about to write into memory that both
+// see (the last, unfinished block; the last, unfinished chunk of a level) copies it first.
 #ifndef HIPATTN_ENGINE_HEAD_STORE_H_
 #define HIPATTN_ENGINE_HEAD_STORE_H_
+
+#include "engine/visible_array.h"
+#include "offload/slot_pool.h"
 
 #include <cstdint>
 #include <memory>
 #include <vector>
-
-#include "engine/visible_array.h"
-#include "offload/slot_pool.h"
 
 namespace hipattn::engine {
 
@@ -30,8 +33,11 @@ struct StoreContext {
   bool has_spread = false;  // of its scorer
 };
 
-// Groups of 8 summaries that are allocated together: level 0 grows fast, the others by an eighth of it each.
-constexpr uint32_t ChunkGroupsLog2(uint32_t level) { return level == 0 ? 4 : 1; }
+// Groups of 8 summaries that are allocated together: level 0 grows fast, the others by an eighth of
+// it each.
+constexpr uint32_t ChunkGroupsLog2(uint32_t level) {
+  return level == 0 ? 4 : 1;
+}
 
 class HeadStore {
  public:
@@ -39,8 +45,9 @@ class HeadStore {
   HeadStore(const HeadStore&) = delete;
   HeadStore& operator=(const HeadStore&) = delete;
 
-  // Room for num_tokens tokens, of which the first `written` are content that must stay; after it the blocks and summaries from `written`
-  // on may be written. On failure the content is untouched; Trim gives back what was added.
+  // Room for num_tokens tokens, of which the first `written` are content that must stay; after it
+  // the blocks and summaries from `written` on may be written. On failure the content is untouched;
+  // Trim gives back what was added.
   Status MakeRoom(const StoreContext& context, uint64_t written, uint64_t num_tokens);
 
   // Gives back room beyond num_tokens.
@@ -55,8 +62,8 @@ class HeadStore {
   const uint32_t* slots() const { return slots_.data(); }
   uint64_t room_blocks() const { return slots_.size(); }
 
-  // Blocks that are in the tree, and the job that brings it to `blocks`; afterwards MarkSummarized. Two jobs may be needed: after a Cut the
-  // open nodes are rebuilt first.
+  // Blocks that are in the tree, and the job that brings it to `blocks`; afterwards MarkSummarized.
+  // Two jobs may be needed: after a Cut the open nodes are rebuilt first.
   uint64_t summarized_blocks() const { return summarized_; }
   bool NeedsRebuild() const { return rebuild_; }
   device::SummarizeJob RebuildJob(const StoreContext& context) const;
@@ -66,7 +73,9 @@ class HeadStore {
   // The open nodes were touched by work that was given up.
   void MarkStale() { rebuild_ = summarized_ > 0; }
 
-  device::SummaryLevel level(uint32_t level) const { return {levels_[level].pointers.data(), ChunkGroupsLog2(level)}; }
+  device::SummaryLevel level(uint32_t level) const {
+    return {levels_[level].pointers.data(), ChunkGroupsLog2(level)};
+  }
 
  private:
   struct Level {
@@ -76,16 +85,20 @@ class HeadStore {
 
   Status MakeSlotRoom(const StoreContext& context, uint64_t written, uint64_t num_tokens);
   Status MakeSummaryRoom(const StoreContext& context, uint64_t num_tokens);
-  Status MakeLevelRoom(const StoreContext& context, uint32_t level, uint64_t nodes_before, uint64_t nodes);
+  Status MakeLevelRoom(const StoreContext& context,
+                       uint32_t level,
+                       uint64_t nodes_before,
+                       uint64_t nodes);
   Status MakeKeptRoom(const StoreContext& context, uint64_t num_tokens);
   Status OwnTail(const StoreContext& context, uint64_t written);
   void DropBlocks(const StoreContext& context, uint64_t blocks);
   device::SummarizeJob Job(const StoreContext& context) const;
 
   VisibleArray<uint32_t> slots_;
-  uint64_t own_from_ = 0;     // blocks from here on are seen by nobody else
+  uint64_t own_from_ = 0;  // blocks from here on are seen by nobody else
   Level levels_[kMaxLevels];
-  std::vector<std::shared_ptr<ChargedBuffer>> kept_chunks_[kMaxLevels];  // by level - KeptLevel, one per node
+  std::vector<std::shared_ptr<ChargedBuffer>>
+      kept_chunks_[kMaxLevels];  // by level - KeptLevel, one per node
   VisibleArray<float*> kept_[kMaxLevels];
   ChargedBuffer open_;
   uint64_t summarized_ = 0;   // blocks

@@ -1,19 +1,19 @@
 // SPDX-License-Identifier: Apache-2.0
 // SPDX-FileCopyrightText: The hipattn authors
 //
-// VisibleArray: a growing array in memory that both host and device see: block tables and pointer tables that ops read. Grows by an eighth,
-// because these tables count against the KV budget.
+// VisibleArray: a growing array in memory that both host and device see: block tables and pointer
+// tables that ops read. Grows by an eighth, because these tables count against the KV budget.
 #ifndef HIPATTN_ENGINE_VISIBLE_ARRAY_H_
 #define HIPATTN_ENGINE_VISIBLE_ARRAY_H_
+
+#include "device/device.h"
+#include "offload/memory_budget.h"
 
 #include <algorithm>
 #include <atomic>
 #include <span>
 #include <type_traits>
 #include <utility>
-
-#include "device/device.h"
-#include "offload/memory_budget.h"
 
 namespace hipattn::engine {
 
@@ -22,7 +22,9 @@ class ChargedBuffer {
  public:
   ChargedBuffer() = default;
   ChargedBuffer(ChargedBuffer&& other) noexcept
-      : budget_(std::exchange(other.budget_, nullptr)), index_bytes_(other.index_bytes_), buffer_(std::move(other.buffer_)) {}
+      : budget_(std::exchange(other.budget_, nullptr)),
+        index_bytes_(other.index_bytes_),
+        buffer_(std::move(other.buffer_)) {}
   ChargedBuffer& operator=(ChargedBuffer&& other) noexcept {
     std::swap(budget_, other.budget_);
     std::swap(index_bytes_, other.index_bytes_);
@@ -51,7 +53,8 @@ class ChargedBuffer {
 class IndexMemory {
  public:
   // Both outlive it.
-  IndexMemory(device::Device* device, offload::MemoryBudget* budget) : device_(device), budget_(budget) {}
+  IndexMemory(device::Device* device, offload::MemoryBudget* budget)
+      : device_(device), budget_(budget) {}
 
   Result<ChargedBuffer> Allocate(device::MemoryKind kind, size_t bytes) {
     HIPATTN_RETURN_IF_ERROR(budget_->Charge(bytes));
@@ -94,7 +97,9 @@ class VisibleArray {
       return Status::Ok();
     }
     const size_t capacity = std::max(size, capacity_ + capacity_ / 8 + 8);
-    HIPATTN_ASSIGN_OR_RETURN(ChargedBuffer grown, memory.Allocate(device::MemoryKind::kHostVisible, capacity * sizeof(T)));
+    HIPATTN_ASSIGN_OR_RETURN(
+        ChargedBuffer grown,
+        memory.Allocate(device::MemoryKind::kHostVisible, capacity * sizeof(T)));
     std::copy_n(data(), size_, grown.buffer().template as<T>());
     memory_ = std::move(grown);
     capacity_ = capacity;

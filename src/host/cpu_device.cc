@@ -2,16 +2,16 @@
 // SPDX-FileCopyrightText: The hipattn authors
 //
 // The CPU device: ordinary memory, ops that complete before their submission returns.
-#include <atomic>
-#include <cstdlib>
-#include <cstring>
-#include <string>
-
 #include "base/int_math.h"
 #include "device/device.h"
 #include "device/registry.h"
 #include "host/executors.h"
 #include "host/host_memory_linux.h"
+
+#include <atomic>
+#include <cstdlib>
+#include <cstring>
+#include <string>
 
 namespace hipattn::host {
 namespace {
@@ -21,7 +21,9 @@ constexpr size_t kAlignment = 64;
 
 class CpuDevice : public device::Device {
  public:
-  CpuDevice(std::unique_ptr<device::HostMemory> memory, const device::OpTable& ops, unsigned num_threads)
+  CpuDevice(std::unique_ptr<device::HostMemory> memory,
+            const device::OpTable& ops,
+            unsigned num_threads)
       : memory_(std::move(memory)), ops_(ops), executor_(CreateExecutor(num_threads)) {}
 
   const char* name() const override { return ops_.name; }
@@ -45,7 +47,8 @@ class CpuDevice : public device::Device {
     return device::Buffer(this, data, bytes, kind);
   }
 
-  Result<device::Ticket> Copy(device::StreamId stream, std::span<const device::CopyPiece> pieces) override {
+  Result<device::Ticket> Copy(device::StreamId stream,
+                              std::span<const device::CopyPiece> pieces) override {
     for (const device::CopyPiece& piece : pieces) {
       std::memcpy(piece.dst, piece.src, piece.bytes);
     }
@@ -53,10 +56,14 @@ class CpuDevice : public device::Device {
   }
 
   Status Sync(device::Ticket /*ticket*/) override { return Status::Ok(); }
-  Status Wait(device::StreamId /*stream*/, device::Ticket /*ticket*/) override { return Status::Ok(); }
+  Status Wait(device::StreamId /*stream*/, device::Ticket /*ticket*/) override {
+    return Status::Ok();
+  }
 
  protected:
-  Result<device::Ticket> Submit(device::StreamId stream, SubmitFn submit, const void* call) override {
+  Result<device::Ticket> Submit(device::StreamId stream,
+                                SubmitFn submit,
+                                const void* call) override {
     submit(device::OpContext{executor_.get(), nullptr}, call);
     return NextTicket(stream);
   }
@@ -70,7 +77,9 @@ class CpuDevice : public device::Device {
   }
 
  private:
-  device::Ticket NextTicket(device::StreamId stream) { return {stream, sequence_.fetch_add(1, std::memory_order_relaxed) + 1}; }
+  device::Ticket NextTicket(device::StreamId stream) {
+    return {stream, sequence_.fetch_add(1, std::memory_order_relaxed) + 1};
+  }
 
   std::unique_ptr<device::HostMemory> memory_;
   const device::OpTable& ops_;
@@ -93,12 +102,14 @@ Result<std::unique_ptr<Device>> CreateCpuDevice(const CpuDeviceOptions& options)
       chosen = options.instruction_set == table->name ? table : chosen;
     }
     if (chosen == nullptr) {
-      return Unsupported("instruction_set is \"", options.instruction_set, "\"; this CPU has ", known);
+      return Unsupported(
+          "instruction_set is \"", options.instruction_set, "\"; this CPU has ", known);
     }
   }
   std::unique_ptr<HostMemory> memory = host::CreateHostMemory();
   const uint32_t threads = options.num_threads != 0 ? options.num_threads : memory->usable_cpus();
-  return std::unique_ptr<Device>(std::make_unique<host::CpuDevice>(std::move(memory), *chosen, threads));
+  return std::unique_ptr<Device>(
+      std::make_unique<host::CpuDevice>(std::move(memory), *chosen, threads));
 }
 
 }  // namespace hipattn::device

@@ -1,11 +1,12 @@
 // SPDX-License-Identifier: Apache-2.0
 // SPDX-FileCopyrightText: The hipattn authors
 //
-// Which tables of ops this CPU can run. Each kernels object defines Table() in the namespace of its instruction set.
-#include <cstddef>
-
+// Which tables of ops this CPU can run. Each kernels object defines Table() in the namespace of its
+// instruction set.
 #include "device/registry.h"
 #include "host/ref/reference_table.h"
+
+#include <cstddef>
 
 namespace hipattn::host {
 namespace portable {
@@ -40,11 +41,13 @@ TableList FindTables() {
   list.Add(host::portable::Table());
 #if defined(__x86_64__)
   __builtin_cpu_init();
-  if (__builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") && __builtin_cpu_supports("f16c")) {
+  if (__builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") &&
+      __builtin_cpu_supports("f16c")) {
     list.Add(host::avx2::Table());
   }
-  const bool v4 = __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") && __builtin_cpu_supports("avx512cd") &&
-                  __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512vl");
+  const bool v4 = __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
+                  __builtin_cpu_supports("avx512cd") && __builtin_cpu_supports("avx512dq") &&
+                  __builtin_cpu_supports("avx512vl");
   if (v4) {
     list.Add(host::avx512::Table());
   }

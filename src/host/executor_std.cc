@@ -1,5 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // SPDX-FileCopyrightText: The hipattn authors
+#include "host/executors.h"
+
 #include <atomic>
 #include <condition_variable>
 #include <deque>
@@ -8,12 +10,11 @@
 #include <thread>
 #include <vector>
 
-#include "host/executors.h"
-
 namespace hipattn::host {
 namespace {
 
-// Every Run is a job in a list; idle workers and the caller draw indices from it. Waiting is by condition variable only.
+// Every Run is a job in a list; idle workers and the caller draw indices from it. Waiting is by
+// condition variable only.
 class StdExecutor : public device::Executor {
  public:
   explicit StdExecutor(unsigned num_threads) {
@@ -103,6 +104,8 @@ class StdExecutor : public device::Executor {
 
 }  // namespace
 
-std::unique_ptr<device::Executor> CreateExecutor(unsigned num_threads) { return std::make_unique<StdExecutor>(num_threads); }
+std::unique_ptr<device::Executor> CreateExecutor(unsigned num_threads) {
+  return std::make_unique<StdExecutor>(num_threads);
+}
 
 }  // namespace hipattn::host

@@ -1,18 +1,20 @@
 // SPDX-License-Identifier: Apache-2.0
 // SPDX-FileCopyrightText: The hipattn authors
+#include "host/executors.h"
+
 #include <oneapi/tbb/blocked_range.h>
 #include <oneapi/tbb/parallel_for.h>
 #include <oneapi/tbb/task_arena.h>
 
-#include "host/executors.h"
-
 namespace hipattn::host {
 namespace {
 
-// An arena of its own: the embedding program's use of TBB and ours do not limit each other, and no global_control is touched.
+// An arena of its own: the embedding program's use of TBB and ours do not limit each other, and no
+// global_control is touched.
 class TbbExecutor : public device::Executor {
  public:
-  explicit TbbExecutor(unsigned num_threads) : num_threads_(num_threads), arena_(static_cast<int>(num_threads), 1) {}
+  explicit TbbExecutor(unsigned num_threads)
+      : num_threads_(num_threads), arena_(static_cast<int>(num_threads), 1) {}
 
   unsigned concurrency() const override { return num_threads_; }
 
@@ -42,6 +44,8 @@ class TbbExecutor : public device::Executor {
 
 }  // namespace
 
-std::unique_ptr<device::Executor> CreateExecutor(unsigned num_threads) { return std::make_unique<TbbExecutor>(num_threads); }
+std::unique_ptr<device::Executor> CreateExecutor(unsigned num_threads) {
+  return std::make_unique<TbbExecutor>(num_threads);
+}
 
 }  // namespace hipattn::host

@@ -1,13 +1,14 @@
 // SPDX-License-Identifier: Apache-2.0
 // SPDX-FileCopyrightText: The hipattn authors
 //
-// The executor of the CPU device: oneTBB (executor_tbb.cc) or, with HIPATTN_TBB=OFF, std::thread (executor_std.cc). One of the two is linked.
+// The executor of the CPU device: oneTBB (executor_tbb.cc) or, with HIPATTN_TBB=OFF, std::thread
+// (executor_std.cc). One of the two is linked.
 #ifndef HIPATTN_HOST_EXECUTORS_H_
 #define HIPATTN_HOST_EXECUTORS_H_
 
-#include <memory>
-
 #include "device/executor.h"
+
+#include <memory>
 
 namespace hipattn::host {
 

@@ -2,6 +2,8 @@
 // SPDX-FileCopyrightText: The hipattn authors
 #include "host/host_memory_linux.h"
 
+#include "base/int_math.h"
+
 #include <hwloc.h>
 #include <linux/mempolicy.h>
 #include <sched.h>
@@ -14,8 +16,6 @@
 #include <fstream>
 #include <string>
 #include <vector>
-
-#include "base/int_math.h"
 
 namespace hipattn::host {
 namespace {
@@ -30,7 +30,8 @@ std::string ReadLine(const char* path) {
 }
 
 uint32_t AffinityCpus() {
-  // The mask of a machine with more CPUs than a cpu_set_t holds needs a larger set; the kernel says EINVAL until it fits.
+  // The mask of a machine with more CPUs than a cpu_set_t holds needs a larger set; the kernel says
+  // EINVAL until it fits.
   for (int cpus = 1024; cpus <= (1 << 20); cpus *= 2) {
     cpu_set_t* set = CPU_ALLOC(cpus);
     if (set == nullptr) {
@@ -93,7 +94,12 @@ class LinuxHostMemory : public device::HostMemory {
     if (!CheckedAdd(RoundUp<uint64_t>(bytes, 4096), kHugePageBytes, &padded)) {
       return OutOfMemory("cannot map ", bytes, " bytes");
     }
-    void* raw = mmap(nullptr, padded, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+    void* raw = mmap(nullptr,
+                     padded,
+                     PROT_READ | PROT_WRITE,
+                     MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE,
+                     -1,
+                     0);
     if (raw == MAP_FAILED) {
       return OutOfMemory("the system refused ", bytes, " bytes of memory");
     }
@@ -116,7 +122,9 @@ class LinuxHostMemory : public device::HostMemory {
     return data;
   }
 
-  void Unmap(std::byte* data, size_t bytes) override { munmap(data, RoundUp<uint64_t>(bytes, 4096)); }
+  void Unmap(std::byte* data, size_t bytes) override {
+    munmap(data, RoundUp<uint64_t>(bytes, 4096));
+  }
 
  private:
   uint32_t num_nodes_;
@@ -140,6 +148,8 @@ uint32_t ParseCpuMax(std::string_view text) {
   return static_cast<uint32_t>(std::min<uint64_t>(CeilDiv(quota, period), UINT32_MAX));
 }
 
-std::unique_ptr<device::HostMemory> CreateHostMemory() { return std::make_unique<LinuxHostMemory>(); }
+std::unique_ptr<device::HostMemory> CreateHostMemory() {
+  return std::make_unique<LinuxHostMemory>();
+}
 
 }  // namespace hipattn::host

@@ -1,14 +1,15 @@
 // SPDX-License-Identifier: Apache-2.0
 // SPDX-FileCopyrightText: The hipattn authors
 //
-// MemoryBudget: the bytes of one tier, everything counted: slots, tables and summaries. Nothing is allocated without a charge.
+// MemoryBudget: the bytes of one tier, everything counted: slots, tables and summaries. Nothing is
+// allocated without a charge.
 #ifndef HIPATTN_OFFLOAD_MEMORY_BUDGET_H_
 #define HIPATTN_OFFLOAD_MEMORY_BUDGET_H_
 
+#include "base/status.h"
+
 #include <atomic>
 #include <cstdint>
-
-#include "base/status.h"
 
 namespace hipattn::offload {
 

@@ -13,13 +13,15 @@ constexpr uint64_t kSlabBytes = uint64_t{32} << 20;
 
 }  // namespace
 
-SlotPool::SlotPool(device::Device* device, MemoryBudget* budget, const SlotGeometry& geometry) : device_(device), budget_(budget) {
+SlotPool::SlotPool(device::Device* device, MemoryBudget* budget, const SlotGeometry& geometry)
+    : device_(device), budget_(budget) {
   view_ = {};
   view_.block_tokens = geometry.block_tokens;
   view_.head_dim = geometry.head_dim;
   view_.kv_dtype = geometry.kv_dtype;
   view_.block_bytes = BlockBytes(geometry);
-  slab_runs_ = static_cast<uint32_t>(std::bit_floor(std::max<uint64_t>(kSlabBytes / run_bytes(), 1)));
+  slab_runs_ =
+      static_cast<uint32_t>(std::bit_floor(std::max<uint64_t>(kSlabBytes / run_bytes(), 1)));
   view_.slab_slots_log2 = static_cast<uint32_t>(std::countr_zero(slab_runs_ * kRunSlots));
 }
 
@@ -29,14 +31,18 @@ Status SlotPool::AddSlab() {
   }
   if (slabs_.size() == slab_table_size_) {
     const size_t size = std::max<size_t>(16, 2 * slab_table_size_);
-    HIPATTN_ASSIGN_OR_RETURN(device::Buffer table, device_->Allocate(device::MemoryKind::kHostVisible, size * sizeof(std::byte*)));
+    HIPATTN_ASSIGN_OR_RETURN(
+        device::Buffer table,
+        device_->Allocate(device::MemoryKind::kHostVisible, size * sizeof(std::byte*)));
     if (!slab_tables_.empty()) {
       std::copy_n(slab_tables_.back().as<std::byte*>(), slabs_.size(), table.as<std::byte*>());
     }
     slab_tables_.push_back(std::move(table));
     slab_table_size_ = size;
   }
-  HIPATTN_ASSIGN_OR_RETURN(device::Buffer slab, device_->Allocate(device::MemoryKind::kDevice, slab_runs_ * run_bytes()));
+  HIPATTN_ASSIGN_OR_RETURN(
+      device::Buffer slab,
+      device_->Allocate(device::MemoryKind::kDevice, slab_runs_ * run_bytes()));
   slab_tables_.back().as<std::byte*>()[slabs_.size()] = slab.data();
   const auto first = static_cast<uint32_t>(slabs_.size()) * slab_runs_;
   for (uint32_t run = first + slab_runs_; run > first; --run) {

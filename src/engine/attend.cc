@@ -1,0 +1,325 @@
+// SPDX-License-Identifier: Apache-2.0
+// SPDX-FileCopyrightText: The hipattn authors
+#include "engine/attend.h"
+
+#include "engine/call.h"
+#include "engine/decode_step.h"
+#include "engine/prefill_step.h"
+
+#include <algorithm>
+
+namespace hipattn::engine {
+namespace {
+
+constexpr uint64_t kMaxTokens = uint64_t{1} << 31;  // positions are int32 in selections
+
+Status CheckExternal(const Call& call, const Part& part) {
+  const AttendArgs& args = call.args;
+  if (args.external_blocks == nullptr) {
+    return Status::Ok();
+  }
+  if (!part.decode) {
+    return InvalidArgument(
+        "external_blocks given for sequence ", part.index, ", whose rows are a prefill");
+  }
+  const uint32_t kv_heads = call.options().num_kv_heads;
+  const auto blocks = static_cast<int64_t>(part.first_pos / call.options().block_tokens) + 1;
+  const int32_t* picks = args.external_blocks + uint64_t{part.index} * kv_heads * args.num_external;
+  for (uint64_t i = 0; i < uint64_t{kv_heads} * args.num_external; ++i) {
+    if (picks[i] < -1 || picks[i] >= blocks) {
+      return InvalidArgument("external_blocks[",
+                             part.index,
+                             "][",
+                             i / args.num_external,
+                             "][",
+                             i % args.num_external,
+                             "] is ",
+                             picks[i],
+                             ", the sequence has ",
+                             blocks,
+                             " blocks");
+    }
+  }
+  return Status::Ok();
+}
+
+Status CheckLength(const Call& call, const Part& part) {
+  const uint64_t end = part.first_pos + part.num_rows;
+  if (end > kMaxTokens) {
+    return InvalidArgument("num_new_tokens[",
+                           part.index,
+                           "] is ",
+                           part.num_rows,
+                           ": the text of ",
+                           part.first_pos,
+                           " tokens would pass ",
+                           kMaxTokens);
+  }
+  const uint32_t trained = call.options().trained_tokens;
+  const Search search = part.sequence->options.search_kind();
+  if (call.engine.rope.mode != 0 && trained != 0 && end > trained &&
+      (search == Search::kTree || search == Search::kFlat)) {
+    return Unsupported("the text reaches ",
+                       end,
+                       " tokens, trained_tokens is ",
+                       trained,
+                       ": search TREE and FLAT cannot compress positions, STAGED and BEAM can");
+  }
+  return Status::Ok();
+}
+
+// Fills call.parts. Everything that can be wrong is found here.
+Status PrepareParts(Call* call) {
+  const AttendArgs& args = call->args;
+  if (args.layer >= call->options().num_layers) {
+    return InvalidArgument("layer is ", args.layer, ", num_layers is ", call->options().num_layers);
+  }
+  call->parts.reserve(args.sequences.size());
+  for (size_t i = 0; i < args.sequences.size(); ++i) {
+    Part part;
+    part.sequence = SequenceStateOf(*args.sequences[i]);
+    part.layer = &part.sequence->layers[args.layer];
+    part.index = static_cast<uint32_t>(i);
+    part.first_pos = part.layer->tokens;
+    part.num_rows = args.num_new_tokens[i];
+    part.first_row = call->num_rows;
+    part.decode =
+        args.phase == Phase::kDecode || (args.phase == Phase::kByLength && part.num_rows == 1);
+    call->num_rows += part.num_rows;
+    HIPATTN_RETURN_IF_ERROR(CheckLength(*call, part));
+    HIPATTN_RETURN_IF_ERROR(CheckExternal(*call, part));
+    call->parts.push_back(part);
+  }
+  return Status::Ok();
+}
+
+Status MakeRoom(Call& call) {
+  for (const Part& part : call.parts) {
+    for (HeadState& head : part.layer->heads) {
+      HIPATTN_RETURN_IF_ERROR(head.store.MakeRoom(
+          part.sequence->context, part.first_pos, part.first_pos + part.num_rows));
+    }
+  }
+  return Status::Ok();
+}
+
+Status Append(Call& call) {
+  EngineState& engine = call.engine;
+  const EngineOptions& options = call.options();
+  const uint64_t row_elements = uint64_t{options.num_kv_heads} * options.head_dim;
+  Scratch<device::AppendJob>& jobs = engine.scratch.append_jobs;
+  HIPATTN_RETURN_IF_ERROR(jobs.Grow(*engine.device, call.parts.size() * options.num_kv_heads));
+  // Sequences that store keys as they came and those that rotate them are two submissions.
+  for (const bool rotated : {true, false}) {
+    uint32_t count = 0;
+    for (const Part& part : call.parts) {
+      if (part.sequence->keys_rotated != rotated) {
+        continue;
+      }
+      for (uint32_t h = 0; h < options.num_kv_heads; ++h) {
+        const uint64_t element = part.first_row * row_elements + uint64_t{h} * options.head_dim;
+        const uint64_t bytes = element * DTypeBytes(options.io());
+        jobs[count++] = {static_cast<const std::byte*>(call.args.k) + bytes,
+                         static_cast<const std::byte*>(call.args.v) + bytes,
+                         part.layer->heads[h].store.slots() + part.first_pos / options.block_tokens,
+                         static_cast<uint32_t>(part.first_pos),
+                         part.num_rows};
+      }
+    }
+    if (count != 0) {
+      const device::AppendParams params = {engine.pool.view(),
+                                           rotated ? engine.rope : device::Rope{},
+                                           jobs.data(),
+                                           count,
+                                           options.io(),
+                                           row_elements};
+      HIPATTN_RETURN_IF_ERROR(LaunchAndSync(engine, engine.device->ops().append_kv, params));
+    }
+  }
+  return Status::Ok();
+}
+
+// Runs the jobs that `make` gives for stores that `wants` them; sequences with different scorers
+// are different submissions.
+template <typename Wants, typename Make>
+Status Summarize(Call& call, Wants wants, Make make) {
+  EngineState& engine = call.engine;
+  Scratch<device::SummarizeJob>& jobs = engine.scratch.summarize_jobs;
+  HIPATTN_RETURN_IF_ERROR(
+      jobs.Grow(*engine.device, call.parts.size() * call.options().num_kv_heads));
+  for (uint32_t scorer = 1; scorer <= static_cast<uint32_t>(Scorer::kLast); ++scorer) {
+    uint32_t count = 0;
+    for (const Part& part : call.parts) {
+      if (!part.sequence->context.summaries || part.sequence->options.scorer != scorer) {
+        continue;
+      }
+      for (HeadState& head : part.layer->heads) {
+        if (wants(part, head.store)) {
+          jobs[count++] = make(part, head.store);
+        }
+      }
+    }
+    if (count != 0) {
+      const device::SummarizeParams params = {
+          engine.pool.view(), static_cast<Scorer>(scorer), jobs.data(), count};
+      HIPATTN_RETURN_IF_ERROR(LaunchAndSync(engine, engine.device->ops().summarize_blocks, params));
+    }
+  }
+  return Status::Ok();
+}
+
+// Brings the trees up to the blocks that the new tokens finish.
+Status UpdateTrees(Call& call) {
+  const uint32_t block_tokens = call.options().block_tokens;
+  const auto finished = [&](const Part& part) {
+    return (part.first_pos + part.num_rows) / block_tokens;
+  };
+  const auto behind = [&](const Part& part, const HeadStore& store) {
+    return store.summarized_blocks() < finished(part);
+  };
+  bool any = false;
+  for (const Part& part : call.parts) {
+    any = any || (part.sequence->context.summaries && behind(part, part.layer->heads[0].store));
+  }
+  if (!any) {
+    return Status::Ok();
+  }
+  HIPATTN_RETURN_IF_ERROR(Summarize(
+      call,
+      [&](const Part& part, const HeadStore& store) {
+        return behind(part, store) && store.NeedsRebuild();
+      },
+      [&](const Part& part, HeadStore& store) {
+        store.MarkRebuilt();
+        return store.RebuildJob(part.sequence->context);
+      }));
+  return Summarize(call, behind, [&](const Part& part, HeadStore& store) {
+    return store.AppendJob(part.sequence->context, finished(part));
+  });
+}
+
+// q as f32, rotated where the stored keys are.
+Status LoadQ(Call* call) {
+  EngineState& engine = call->engine;
+  const EngineOptions& options = call->options();
+  if (options.io() == DType::kF32 && engine.rope.mode == 0) {
+    call->q = static_cast<const float*>(call->args.q);
+    return Status::Ok();
+  }
+  HIPATTN_RETURN_IF_ERROR(
+      engine.scratch.q.Grow(*engine.device, call->num_rows * call->q_row_stride()));
+  HIPATTN_RETURN_IF_ERROR(engine.scratch.positions.Grow(*engine.device, call->num_rows));
+  for (const Part& part : call->parts) {
+    for (uint32_t r = 0; r < part.num_rows; ++r) {
+      engine.scratch.positions[part.first_row + r] = static_cast<uint32_t>(part.first_pos + r);
+    }
+  }
+  // Neighbouring parts of one kind are loaded together.
+  for (size_t begin = 0, end = 0; begin < call->parts.size(); begin = end) {
+    const Part& first = call->parts[begin];
+    const bool rotated = first.sequence->keys_rotated;
+    uint64_t rows = 0;
+    while (end < call->parts.size() && call->parts[end].sequence->keys_rotated == rotated) {
+      rows += call->parts[end++].num_rows;
+    }
+    const uint64_t element = first.first_row * call->q_row_stride();
+    const device::LoadQParams params = {
+        static_cast<const std::byte*>(call->args.q) + element * DTypeBytes(options.io()),
+        engine.scratch.q.data() + element,
+        engine.scratch.positions.data() + first.first_row,
+        rotated ? engine.rope : device::Rope{},
+        static_cast<uint32_t>(rows),
+        options.num_q_heads,
+        options.head_dim,
+        options.io()};
+    HIPATTN_RETURN_IF_ERROR(LaunchAndSync(engine, engine.device->ops().load_q, params));
+  }
+  call->q = engine.scratch.q.data();
+  return Status::Ok();
+}
+
+Status Execute(Call* call) {
+  HIPATTN_RETURN_IF_ERROR(MakeRoom(*call));
+  call->touched = true;
+  HIPATTN_RETURN_IF_ERROR(Append(*call));
+  HIPATTN_RETURN_IF_ERROR(UpdateTrees(*call));
+  HIPATTN_RETURN_IF_ERROR(call->CheckCancelled());
+  if (call->args.q == nullptr) {
+    return Status::Ok();
+  }
+  HIPATTN_RETURN_IF_ERROR(LoadQ(call));
+  HIPATTN_RETURN_IF_ERROR(RunPrefill(call));
+  return RunDecode(call);
+}
+
+void Commit(Call& call) {
+  for (const Part& part : call.parts) {
+    part.layer->tokens += part.num_rows;
+    if (!part.decode || call.args.q == nullptr) {
+      part.layer->step = 0;
+      part.layer->selected = false;
+    }
+    if (!part.sequence->context.summaries) {
+      continue;
+    }
+    const uint64_t blocks = part.layer->tokens / call.options().block_tokens;
+    for (HeadState& head : part.layer->heads) {
+      if (head.store.summarized_blocks() < blocks) {
+        head.store.MarkSummarized(blocks);
+      }
+    }
+  }
+  EngineState& engine = call.engine;
+  const std::lock_guard<std::mutex> lock(engine.stats_mutex);
+  engine.stats.blocks_attended += call.stats.blocks_attended;
+  engine.stats.blocks_hit += call.stats.blocks_attended;
+  engine.stats.search_keys_read += call.stats.search_keys_read;
+  engine.stats.search_ns += call.stats.search_ns;
+  engine.stats.attend_ns += call.stats.attend_ns;
+  engine.recall_sum += call.stats.recall_sum;
+  engine.recall_count += call.stats.recall_count;
+}
+
+void Abandon(Call& call) {
+  for (const Part& part : call.parts) {
+    for (HeadState& head : part.layer->heads) {
+      if (call.touched) {
+        head.store.MarkStale();
+      }
+      head.store.Trim(part.sequence->context,
+                      std::max(part.layer->tokens, part.sequence->reserved_tokens));
+    }
+    if (!call.touched) {
+      continue;
+    }
+    // A decode step may have searched before it failed: the next one searches anew.
+    part.layer->step = 0;
+    part.layer->selected = false;
+    part.layer->last_mode = StepMode::kNever;
+  }
+}
+
+}  // namespace
+
+Status CopyPieces(EngineState& engine, std::span<const device::CopyPiece> pieces) {
+  Result<device::Ticket> ticket = engine.device->Copy(0, pieces);
+  HIPATTN_RETURN_IF_ERROR(ticket.status());
+  return engine.device->Sync(*ticket);
+}
+
+Status RunAttend(EngineState& engine, const AttendArgs& args) {
+  Call call{engine, args, {}};
+  HIPATTN_RETURN_IF_ERROR(PrepareParts(&call));
+  engine.cancelled.store(false, std::memory_order_relaxed);
+  engine.running.store(true, std::memory_order_release);
+  const Status status = Execute(&call);
+  engine.running.store(false, std::memory_order_release);
+  if (!status.ok()) {
+    Abandon(call);
+    return status;
+  }
+  Commit(call);
+  return Status::Ok();
+}
+
+}  // namespace hipattn::engine

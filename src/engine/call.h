@@ -1,0 +1,119 @@
+// SPDX-License-Identifier: Apache-2.0
+// SPDX-FileCopyrightText: The hipattn authors
+//
+// One hipattn_attend while it runs: its sequences' parts, and what the files of src/engine that
+// serve it share.
+#ifndef HIPATTN_ENGINE_CALL_H_
+#define HIPATTN_ENGINE_CALL_H_
+
+#include "engine/state.h"
+
+#include <chrono>
+#include <cstdint>
+#include <mutex>
+#include <vector>
+
+namespace hipattn::engine {
+
+// One sequence's rows of a call.
+struct Part {
+  SequenceState* sequence = nullptr;
+  LayerState* layer = nullptr;
+  uint32_t index = 0;      // of the sequence in the call
+  uint64_t first_pos = 0;  // position of the first new token
+  uint32_t num_rows = 0;
+  uint64_t first_row = 0;  // row of the call's q, k, v and out
+  bool decode = false;     // every row is a decode step
+};
+
+// What a call adds to the engine's stats when it succeeds.
+struct CallStats {
+  uint64_t blocks_attended = 0;
+  uint64_t search_keys_read = 0;
+  uint64_t search_ns = 0;
+  uint64_t attend_ns = 0;
+  double recall_sum = 0.0;
+  uint64_t recall_count = 0;
+};
+
+struct Call {
+  EngineState& engine;
+  const AttendArgs& args;
+  std::vector<Part> parts;
+  uint64_t num_rows = 0;
+  const float* q = nullptr;  // [num_rows, num_q_heads, head_dim]
+  CallStats stats = {};
+  bool touched = false;  // memory beyond the lengths has been written
+
+  const EngineOptions& options() const { return engine.options; }
+  uint64_t q_row_stride() const { return uint64_t{options().num_q_heads} * options().head_dim; }
+  const float* Q(uint64_t row, uint32_t kv_head) const {
+    return q + row * q_row_stride() + uint64_t{kv_head} * options().group() * options().head_dim;
+  }
+  std::byte* Out(uint64_t row, uint32_t kv_head) const {
+    const uint64_t element =
+        row * q_row_stride() + uint64_t{kv_head} * options().group() * options().head_dim;
+    return static_cast<std::byte*>(args.out) + element * DTypeBytes(options().io());
+  }
+  // NULL when the caller wants none.
+  float* Lse(uint64_t row, uint32_t kv_head) const {
+    return args.lse == nullptr
+               ? nullptr
+               : args.lse + row * options().num_q_heads + uint64_t{kv_head} * options().group();
+  }
+  Status CheckCancelled() const {
+    return engine.cancelled.load(std::memory_order_acquire)
+               ? Status(StatusCode::kCancelled, "the engine was cancelled")
+               : Status::Ok();
+  }
+};
+
+// Adds the time from its construction to its end to *total_ns.
+class Timer {
+ public:
+  explicit Timer(uint64_t* total_ns) : total_ns_(total_ns), start_(Clock::now()) {}
+  ~Timer() {
+    *total_ns_ += static_cast<uint64_t>(
+        std::chrono::duration_cast<std::chrono::nanoseconds>(Clock::now() - start_).count());
+  }
+  Timer(const Timer&) = delete;
+  Timer& operator=(const Timer&) = delete;
+
+ private:
+  using Clock = std::chrono::steady_clock;
+  uint64_t* const total_ns_;
+  const Clock::time_point start_;
+};
+
+// The first error of parallel tasks. Thread-safe.
+class FirstError {
+ public:
+  void Set(const Status& status) {
+    if (!status.ok()) {
+      const std::lock_guard<std::mutex> lock(mutex_);
+      if (status_.ok()) {
+        status_ = status;
+      }
+    }
+  }
+  // After the tasks have ended.
+  const Status& status() const { return status_; }
+
+ private:
+  std::mutex mutex_;
+  Status status_;
+};
+
+// Submits an op and waits for it: what the host reads next, the op has written.
+template <typename Params>
+Status LaunchAndSync(EngineState& engine, device::Op<Params> op, const Params& params) {
+  HIPATTN_ASSIGN_OR_RETURN(const device::Ticket ticket, engine.device->Launch(0, op, params));
+  return engine.device->Sync(ticket);
+}
+
+// Copies a few pieces, in order with the ops.
+Status CopyPieces(EngineState& engine, std::span<const device::CopyPiece> pieces);
+
+}  // namespace hipattn::engine
+
+#endif  // HIPATTN_ENGINE_CALL_H_

@@ -1,0 +1,366 @@
+// SPDX-License-Identifier: Apache-2.0
+// SPDX-FileCopyrightText: The hipattn authors
+#include "engine/decode_step.h"
+
+#include "base/int_math.h"
+#include "core/refresh.h"
+#include "engine/call.h"
+#include "engine/lists.h"
+#include "engine/recall.h"
+#include "engine/select.h"
+
+#include <algorithm>
+#include <cmath>
+
+namespace hipattn::engine {
+namespace {
+
+// One sequence's row of a wave.
+struct Row {
+  const Part* part;
+  uint64_t row;  // of the call
+  uint64_t pos;
+  StepMode mode = StepMode::kDense;
+  uint32_t stage = 0;  // searched: the stage to begin at; the number of stages = keep all
+  bool searches = false;
+  core::Partition partition{};
+};
+
+// One kv head of a row; with min_recall its budget may grow.
+struct Task {
+  Row* row;
+  uint32_t kv_head;
+  uint32_t budget_tokens;
+  uint64_t keys_read = 0;
+
+  HeadState& head() const { return row->part->layer->heads[kv_head]; }
+};
+
+core::Partition PartitionAt(const AttentionOptions& options, uint64_t pos, int64_t anchor) {
+  const auto p = static_cast<int64_t>(pos);
+  return core::SplitPartition(p, p + 1, {options.sink_tokens, options.window_tokens}, anchor);
+}
+
+// The stage a step begins at, among `stages` (D16, D34); `stages` = the selection is kept.
+uint32_t FirstStage(const Call& call, const Row& row, uint32_t stages) {
+  const LayerState& layer = *row.part->layer;
+  const AttentionOptions& options = row.part->sequence->options;
+  if (!layer.selected) {
+    return 0;
+  }
+  if (options.search_kind() == Search::kStaged) {
+    return core::RefreshStage(kStagedIntervals, layer.step);
+  }
+  return core::TreeRefreshes(options.refresh_interval, call.args.layer, layer.step) ? 0 : stages;
+}
+
+void Classify(const Call& call, Row* row) {
+  LayerState& layer = *row->part->layer;
+  const AttentionOptions& options = row->part->sequence->options;
+  const bool short_text = row->pos + 1 <= options.dense_up_to_tokens;
+  if (call.args.external_blocks != nullptr) {
+    row->mode = StepMode::kExternal;
+    row->partition = PartitionAt(options, row->pos, static_cast<int64_t>(row->pos));
+    return;
+  }
+  if (options.decode() == DecodeMode::kDense ||
+      (options.decode() == DecodeMode::kAuto && short_text)) {
+    row->mode = StepMode::kDense;
+    return;
+  }
+  row->mode = StepMode::kSearched;
+  const auto stages = static_cast<uint32_t>(
+      options.search_kind() == Search::kStaged ? std::size(kStagedIntervals) : 1);
+  row->stage = FirstStage(call, *row, stages);
+  row->searches = row->stage < stages;
+  if (row->stage == 0) {
+    layer.anchor = static_cast<int64_t>(row->pos);
+  }
+  row->partition = PartitionAt(options, row->pos, layer.anchor);
+}
+
+class Wave {
+ public:
+  Wave(Call* call, std::vector<Row> rows)
+      : call_(*call), engine_(call->engine), rows_(std::move(rows)) {}
+
+  Status Run();
+
+ private:
+  // SelectAll, AttendAll: the heads in `tasks`.
+  Status SelectAll(std::vector<Task>& tasks);
+  Status SelectOne(Task* task);
+  Status AttendAll(const std::vector<Task>& tasks);
+  Status AttendStored(const std::vector<Task>& tasks);
+  Status AttendRotated(const std::vector<Task>& tasks);
+  Status VerifyRecall();
+  Status SaveSearch(const Row& row);
+  Status GrowBudgets(std::vector<Task>* tasks);
+  Status FinishRow(const Row& row);
+  std::vector<Task> AllTasks();
+  float* StepLse(const Row& row, uint32_t kv_head) const {
+    return row.part->layer->step_lse.data() + kv_head * call_.options().group();
+  }
+
+  Call& call_;
+  EngineState& engine_;
+  std::vector<Row> rows_;
+};
+
+std::vector<Task> Wave::AllTasks() {
+  std::vector<Task> tasks;
+  for (Row& row : rows_) {
+    for (uint32_t h = 0; h < call_.options().num_kv_heads; ++h) {
+      tasks.push_back({&row, h, row.part->sequence->options.budget_tokens});
+    }
+  }
+  return tasks;
+}
+
+Status Wave::Run() {
+  for (Row& row : rows_) {
+    Classify(call_, &row);
+    HIPATTN_RETURN_IF_ERROR(
+        row.part->layer->step_lse.Grow(*engine_.device, call_.options().num_q_heads));
+  }
+  std::vector<Task> tasks = AllTasks();
+  HIPATTN_RETURN_IF_ERROR(SelectAll(tasks));
+  HIPATTN_RETURN_IF_ERROR(AttendAll(tasks));
+  for (const Row& row : rows_) {
+    if (row.searches) {
+      HIPATTN_RETURN_IF_ERROR(SaveSearch(row));
+    }
+  }
+  HIPATTN_RETURN_IF_ERROR(GrowBudgets(&tasks));
+  HIPATTN_RETURN_IF_ERROR(VerifyRecall());
+  for (const Row& row : rows_) {
+    HIPATTN_RETURN_IF_ERROR(FinishRow(row));
+  }
+  return Status::Ok();
+}
+
+Status Wave::SelectAll(std::vector<Task>& tasks) {
+  const Timer timer(&call_.stats.search_ns);
+  FirstError error;
+  device::ParallelFor(engine_.device->executor(), tasks.size(), [&](size_t i) {
+    if (tasks[i].row->mode != StepMode::kDense) {
+      error.Set(SelectOne(&tasks[i]));
+    }
+  });
+  for (const Task& task : tasks) {
+    call_.stats.search_keys_read += task.keys_read;
+  }
+  return error.status();
+}
+
+// Leaves the row's list in the head's ranges and kv_ranges.
+Status Wave::SelectOne(Task* task) {
+  const Row& row = *task->row;
+  HeadState& head = task->head();
+  if (row.mode == StepMode::kExternal) {
+    const uint32_t count = call_.args.num_external;
+    const int32_t* picks =
+        call_.args.external_blocks +
+        (uint64_t{row.part->index} * call_.options().num_kv_heads + task->kv_head) * count;
+    head.leaves.clear();
+    std::copy_if(
+        picks, picks + count, std::back_inserter(head.leaves), [](int32_t b) { return b >= 0; });
+    head.leaf_tokens = call_.options().block_tokens;
+  } else if (row.searches) {
+    const SelectContext context = {engine_, *row.part->sequence, call_.args.layer, false};
+    const BlockQuery query = {
+        call_.Q(row.row, task->kv_head), call_.q_row_stride(), row.pos, 1, row.partition};
+    HIPATTN_RETURN_IF_ERROR(
+        row.stage == 0 ? Select(context, query, task->budget_tokens, &head, &task->keys_read)
+                       : ResumeStaged(context, query, row.stage, &head, &task->keys_read));
+  }
+  return PlanList(engine_,
+                  *row.part->sequence,
+                  {row.partition, row.partition, row.part->layer->anchor, row.pos},
+                  head,
+                  &head.list);
+}
+
+Status Wave::AttendAll(const std::vector<Task>& tasks) {
+  const Timer timer(&call_.stats.attend_ns);
+  HIPATTN_RETURN_IF_ERROR(AttendStored(tasks));
+  HIPATTN_RETURN_IF_ERROR(AttendRotated(tasks));
+  // The step's lse is kept beside the caller's.
+  for (const Row& row : rows_) {
+    if (float* lse = call_.Lse(row.row, 0); lse != nullptr) {
+      const device::CopyPiece piece = {
+          lse, row.part->layer->step_lse.data(), call_.options().num_q_heads * sizeof(float)};
+      HIPATTN_RETURN_IF_ERROR(CopyPieces(engine_, {&piece, 1}));
+    }
+  }
+  return Status::Ok();
+}
+
+Status Wave::AttendStored(const std::vector<Task>& tasks) {
+  const EngineOptions& options = call_.options();
+  HIPATTN_RETURN_IF_ERROR(engine_.scratch.decode_jobs.Grow(*engine_.device, tasks.size()));
+  uint32_t count = 0;
+  for (const Task& task : tasks) {
+    const Row& row = *task.row;
+    if (!row.part->sequence->keys_rotated) {
+      continue;
+    }
+    device::DecodeJob job = {};
+    const HeadState& head = task.head();
+    if (row.mode == StepMode::kDense) {
+      job.slots = head.store.slots();
+      job.num_tokens = static_cast<uint32_t>(row.pos + 1);
+      job.num_ranges = CeilDiv(job.num_tokens, options.block_tokens);
+    } else {
+      job.ranges = head.list.kv_ranges.data();
+      job.num_ranges = head.list.size();
+    }
+    job.q = call_.Q(row.row, task.kv_head);
+    job.out = call_.Out(row.row, task.kv_head);
+    job.lse = StepLse(row, task.kv_head);
+    call_.stats.blocks_attended += job.num_ranges;
+    engine_.scratch.decode_jobs[count++] = job;
+  }
+  return RunDecodeJobs(engine_, count);
+}
+
+Status Wave::AttendRotated(const std::vector<Task>& tasks) {
+  HIPATTN_RETURN_IF_ERROR(engine_.scratch.rotated_jobs.Grow(*engine_.device, tasks.size()));
+  uint32_t count = 0;
+  for (const Task& task : tasks) {
+    const Row& row = *task.row;
+    if (row.part->sequence->keys_rotated) {
+      continue;
+    }
+    HeadState& head = task.head();
+    if (row.mode == StepMode::kDense) {
+      HIPATTN_RETURN_IF_ERROR(PlanAll(engine_, row.pos + 1, head.store, &head.list));
+    }
+    call_.stats.blocks_attended += head.list.size();
+    engine_.scratch.rotated_jobs[count++] = {head.list.kv_ranges.data(),
+                                             head.list.kv_positions.data(),
+                                             head.list.size(),
+                                             static_cast<uint32_t>(row.pos),
+                                             call_.Q(row.row, task.kv_head),
+                                             call_.Out(row.row, task.kv_head),
+                                             StepLse(row, task.kv_head)};
+  }
+  return RunRotatedJobs(engine_, count);
+}
+
+// Keeps what the estimate of this search needs until somebody asks for it.
+Status Wave::SaveSearch(const Row& row) {
+  LayerState& layer = *row.part->layer;
+  const uint64_t q_bytes = call_.q_row_stride() * sizeof(float);
+  HIPATTN_RETURN_IF_ERROR(layer.search_q.Grow(*engine_.device, call_.q_row_stride()));
+  HIPATTN_RETURN_IF_ERROR(layer.search_lse.Grow(*engine_.device, call_.options().num_q_heads));
+  const device::CopyPiece pieces[] = {{layer.search_q.data(), call_.Q(row.row, 0), q_bytes},
+                                      {layer.search_lse.data(),
+                                       layer.step_lse.data(),
+                                       call_.options().num_q_heads * sizeof(float)}};
+  HIPATTN_RETURN_IF_ERROR(CopyPieces(engine_, pieces));
+  layer.search_pos = static_cast<int64_t>(row.pos);
+  layer.search_partition = row.partition;
+  layer.estimate_known = false;
+  return Status::Ok();
+}
+
+// min_recall: heads whose estimate is too low search again with twice the budget, at the latest
+// until it covers the text.
+Status Wave::GrowBudgets(std::vector<Task>* tasks) {
+  while (true) {
+    std::vector<Task> again;
+    for (const Task& task : *tasks) {
+      const AttentionOptions& options = task.row->part->sequence->options;
+      if (!task.row->searches || options.min_recall <= 0.0F) {
+        continue;
+      }
+      const core::Partition& partition = task.row->partition;
+      if (partition.window_begin - partition.sink_end <= int64_t{task.budget_tokens}) {
+        continue;
+      }
+      HIPATTN_ASSIGN_OR_RETURN(const float least,
+                               LeastEstimate(engine_, *task.row->part->layer, task.kv_head));
+      if (least < options.min_recall) {
+        again.push_back(
+            {task.row,
+             task.kv_head,
+             task.budget_tokens > UINT32_MAX / 2 ? task.budget_tokens : 2 * task.budget_tokens});
+      }
+    }
+    if (again.empty()) {
+      return Status::Ok();
+    }
+    HIPATTN_RETURN_IF_ERROR(call_.CheckCancelled());
+    HIPATTN_RETURN_IF_ERROR(SelectAll(again));
+    HIPATTN_RETURN_IF_ERROR(AttendAll(again));
+    for (const Task& task : again) {
+      HIPATTN_RETURN_IF_ERROR(SaveSearch(*task.row));
+    }
+    tasks->swap(again);
+  }
+}
+
+// The true share: dense attention's lse beside the step's.
+Status Wave::VerifyRecall() {
+  const EngineOptions& options = call_.options();
+  for (const Row& row : rows_) {
+    LayerState& layer = *row.part->layer;
+    layer.truth.clear();
+    if (row.part->sequence->options.verify_recall == 0) {
+      continue;
+    }
+    if (row.mode == StepMode::kDense) {
+      layer.truth.assign(options.num_q_heads, 1.0F);
+      continue;
+    }
+    HIPATTN_RETURN_IF_ERROR(DenseLse(&call_, *row.part, row.row, row.pos));
+    for (uint32_t h = 0; h < options.num_q_heads; ++h) {
+      layer.truth.push_back(
+          std::min(1.0F, std::exp(layer.step_lse[h] - engine_.scratch.truth_lse[h])));
+    }
+  }
+  return Status::Ok();
+}
+
+Status Wave::FinishRow(const Row& row) {
+  LayerState& layer = *row.part->layer;
+  layer.last_mode = row.mode;
+  layer.last_pos = static_cast<int64_t>(row.pos);
+  layer.selected = row.mode == StepMode::kSearched;
+  const bool sampled = (layer.step + call_.args.layer) % call_.options().num_layers == 0;
+  ++layer.step;
+  if (!sampled) {
+    return Status::Ok();
+  }
+  for (uint32_t h = 0; h < call_.options().num_q_heads; ++h) {
+    HIPATTN_ASSIGN_OR_RETURN(const Recall recall, RecallOf(engine_, *row.part->sequence, layer, h));
+    if (!std::isnan(recall.estimate)) {
+      call_.stats.recall_sum += recall.estimate;
+      ++call_.stats.recall_count;
+    }
+  }
+  return Status::Ok();
+}
+
+}  // namespace
+
+Status RunDecode(Call* call) {
+  uint32_t most = 0;
+  for (const Part& part : call->parts) {
+    most = std::max(most, part.decode ? part.num_rows : 0);
+  }
+  for (uint32_t r = 0; r < most; ++r) {
+    HIPATTN_RETURN_IF_ERROR(call->CheckCancelled());
+    std::vector<Row> rows;
+    for (const Part& part : call->parts) {
+      if (part.decode && r < part.num_rows) {
+        rows.push_back({&part, part.first_row + r, part.first_pos + r});
+      }
+    }
+    HIPATTN_RETURN_IF_ERROR(Wave(call, std::move(rows)).Run());
+  }
+  return Status::Ok();
+}
+
+}  // namespace hipattn::engine

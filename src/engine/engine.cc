@@ -1,0 +1,117 @@
+// SPDX-License-Identifier: Apache-2.0
+// SPDX-FileCopyrightText: The hipattn authors
+#include "engine/engine.h"
+
+#include "device/registry.h"
+#include "engine/attend.h"
+#include "engine/state.h"
+
+#include <algorithm>
+#include <cmath>
+#include <limits>
+
+namespace hipattn::engine {
+namespace {
+
+// Left to the rest of the process when device_kv_bytes is not given: a tenth, at least 512 MiB.
+uint64_t DefaultBudget(uint64_t available) {
+  const uint64_t reserve = std::max(available / 10, uint64_t{512} << 20);
+  return available > reserve ? available - reserve : available / 2;
+}
+
+Status SetRope(EngineState& state) {
+  const EngineOptions& options = state.options;
+  state.rope.mode = options.rope_mode;
+  if (options.rope_mode == 0) {
+    return Status::Ok();
+  }
+  const uint32_t pairs = options.rope_dim / 2;
+  HIPATTN_ASSIGN_OR_RETURN(
+      state.inv_freq,
+      state.device->Allocate(device::MemoryKind::kHostVisible, pairs * sizeof(double)));
+  for (uint32_t i = 0; i < pairs; ++i) {
+    const double exponent = -2.0 * i / options.rope_dim;
+    state.inv_freq.as<double>()[i] =
+        options.rope_inv_freq.empty() ? std::pow(static_cast<double>(options.rope_theta), exponent)
+                                      : static_cast<double>(options.rope_inv_freq[i]);
+  }
+  state.rope.dim = options.rope_dim;
+  state.rope.inv_freq = state.inv_freq.as<double>();
+  return Status::Ok();
+}
+
+}  // namespace
+
+Engine::Engine(std::unique_ptr<EngineState> state) : state_(std::move(state)) {}
+Engine::~Engine() = default;
+
+Result<std::shared_ptr<Engine>> Engine::Create(const EngineOptions& options,
+                                               std::string_view instruction_set) {
+  if (options.device == DeviceKind::kCuda) {
+    return Unsupported("device is HIPATTN_DEVICE_CUDA; this build has the CPU device only");
+  }
+  HIPATTN_ASSIGN_OR_RETURN(std::unique_ptr<device::Device> device,
+                           device::CreateCpuDevice({options.num_threads, instruction_set}));
+  EngineOptions chosen = options;
+  chosen.device = DeviceKind::kCpu;
+  chosen.num_threads = device->executor().concurrency();
+  if (chosen.device_kv_bytes == 0) {
+    chosen.device_kv_bytes = DefaultBudget(device->host_memory().available_bytes());
+  }
+  auto state = std::make_unique<EngineState>(chosen, std::move(device));
+  HIPATTN_RETURN_IF_ERROR(SetRope(*state));
+  state->logger.Info(StrCat("engine on ",
+                            state->device->name(),
+                            ", ",
+                            chosen.num_threads,
+                            " threads, device_kv_bytes ",
+                            chosen.device_kv_bytes));
+  return std::shared_ptr<Engine>(new Engine(std::move(state)));
+}
+
+const EngineOptions& Engine::options() const {
+  return state_->options;
+}
+
+Status Engine::Attend(const AttendArgs& args) {
+  return RunAttend(*state_, args);
+}
+
+Status Engine::MergeStates(const MergeArgs& args) {
+  const device::MergeParams params = {
+      args.num_rows, args.head_dim, args.o_a, args.lse_a, args.o_b, args.lse_b, args.o, args.lse};
+  HIPATTN_ASSIGN_OR_RETURN(const device::Ticket ticket,
+                           state_->device->Launch(0, state_->device->ops().merge_states, params));
+  return state_->device->Sync(ticket);
+}
+
+void Engine::Cancel() {
+  if (state_->running.load(std::memory_order_acquire)) {
+    state_->cancelled.store(true, std::memory_order_release);
+  }
+}
+
+Status Engine::Synchronize() {
+  return state_->device->Sync({});
+}
+
+Stats Engine::GetStats(bool reset) {
+  EngineState& state = *state_;
+  const std::lock_guard<std::mutex> lock(state.stats_mutex);
+  Stats stats = state.stats;
+  stats.device_bytes = state.budget.used();
+  stats.device_bytes_peak = state.budget.peak();
+  stats.device_index_bytes = state.memory.bytes();
+  stats.recall_estimate = state.recall_count == 0
+                              ? std::numeric_limits<double>::quiet_NaN()
+                              : state.recall_sum / static_cast<double>(state.recall_count);
+  if (reset) {
+    state.stats = {};
+    state.recall_sum = 0.0;
+    state.recall_count = 0;
+    state.budget.ResetPeak();
+  }
+  return stats;
+}
+
+}  // namespace hipattn::engine

@@ -1,0 +1,188 @@
+// SPDX-License-Identifier: Apache-2.0
+// SPDX-FileCopyrightText: The hipattn authors
+#include "engine/prefill_step.h"
+
+#include "core/query_blocks.h"
+#include "engine/call.h"
+#include "engine/lists.h"
+#include "engine/select.h"
+
+#include <algorithm>
+
+namespace hipattn::engine {
+namespace {
+
+bool IsHip(const Part& part) {
+  return part.sequence->options.prefill() == PrefillMode::kHip;
+}
+
+// All sequences whose keys are stored as they are attended, in one submission.
+Status RunDense(Call& call) {
+  EngineState& engine = call.engine;
+  const EngineOptions& options = call.options();
+  Scratch<device::PrefillJob>& jobs = engine.scratch.prefill_jobs;
+  HIPATTN_RETURN_IF_ERROR(jobs.Grow(*engine.device, call.parts.size() * options.num_kv_heads));
+  uint32_t count = 0;
+  for (const Part& part : call.parts) {
+    if (part.decode || IsHip(part) || !part.sequence->keys_rotated) {
+      continue;
+    }
+    for (uint32_t h = 0; h < options.num_kv_heads; ++h) {
+      jobs[count++] = {part.layer->heads[h].store.slots(),
+                       call.Q(part.first_row, h),
+                       call.Out(part.first_row, h),
+                       call.Lse(part.first_row, h),
+                       static_cast<uint32_t>(part.first_pos),
+                       part.num_rows};
+    }
+  }
+  if (count == 0) {
+    return Status::Ok();
+  }
+  const Timer timer(&call.stats.attend_ns);
+  const device::PrefillParams params = {engine.pool.view(),
+                                        jobs.data(),
+                                        count,
+                                        options.group(),
+                                        call.q_row_stride(),
+                                        call.q_row_stride(),
+                                        options.num_q_heads,
+                                        options.softmax_scale,
+                                        options.logit_softcap,
+                                        options.io()};
+  return LaunchAndSync(engine, engine.device->ops().dense_prefill, params);
+}
+
+core::Partition PartitionOf(const Part& part, uint64_t row) {
+  const AttentionOptions& options = part.sequence->options;
+  const auto pos = static_cast<int64_t>(part.first_pos + row);
+  return core::SplitPartition(pos, pos + 1, {options.sink_tokens, options.window_tokens});
+}
+
+// One query block of one sequence, row by row: HIP prefill, and any prefill over un-rotated keys.
+class BlockStep {
+ public:
+  BlockStep(Call* call, const Part& part, const core::RowRange& block)
+      : call_(*call), engine_(call->engine), part_(part), block_(block) {}
+
+  Status Run() {
+    if (IsHip(part_)) {
+      HIPATTN_RETURN_IF_ERROR(Search());
+    }
+    HIPATTN_RETURN_IF_ERROR(PlanRows());
+    return Attend();
+  }
+
+ private:
+  uint32_t kv_heads() const { return call_.options().num_kv_heads; }
+  uint32_t num_rows() const { return block_.end - block_.begin; }
+  RowList& List(size_t row, size_t kv_head) {
+    return engine_.scratch.prefill_lists[row * kv_heads() + kv_head];
+  }
+
+  Status Search() {
+    const Timer timer(&call_.stats.search_ns);
+    FirstError error;
+    std::vector<uint64_t> keys_read(kv_heads(), 0);
+    device::ParallelFor(engine_.device->executor(), kv_heads(), [&](size_t h) {
+      const auto head = static_cast<uint32_t>(h);
+      const BlockQuery query = {call_.Q(part_.first_row + block_.begin, head),
+                                call_.q_row_stride(),
+                                part_.first_pos + block_.begin,
+                                num_rows(),
+                                PartitionOf(part_, block_.end - 1)};
+      const SelectContext context = {engine_, *part_.sequence, call_.args.layer, true};
+      error.Set(Select(context,
+                       query,
+                       part_.sequence->options.budget_tokens,
+                       &part_.layer->heads[h],
+                       &keys_read[h]));
+    });
+    for (const uint64_t keys : keys_read) {
+      call_.stats.search_keys_read += keys;
+    }
+    return error.status();
+  }
+
+  Status PlanRows() {
+    std::vector<RowList>& lists = engine_.scratch.prefill_lists;
+    lists.resize(std::max<size_t>(lists.size(), size_t{num_rows()} * kv_heads()));
+    const core::Partition last = PartitionOf(part_, block_.end - 1);
+    FirstError error;
+    device::ParallelFor(engine_.device->executor(), size_t{num_rows()} * kv_heads(), [&](size_t i) {
+      const size_t row = block_.begin + i / kv_heads();
+      const HeadState& head = part_.layer->heads[i % kv_heads()];
+      RowList* list = &List(i / kv_heads(), i % kv_heads());
+      if (!IsHip(part_)) {
+        error.Set(PlanAll(engine_, part_.first_pos + row + 1, head.store, list));
+        return;
+      }
+      const auto first_pos = static_cast<int64_t>(part_.first_pos + block_.begin);
+      error.Set(
+          PlanList(engine_,
+                   *part_.sequence,
+                   {PartitionOf(part_, row), last, first_pos, part_.first_pos + block_.end - 1},
+                   head,
+                   list));
+    });
+    return error.status();
+  }
+
+  Status Attend() {
+    const Timer timer(&call_.stats.attend_ns);
+    const bool stored = part_.sequence->keys_rotated;
+    const size_t most = size_t{num_rows()} * kv_heads();
+    HIPATTN_RETURN_IF_ERROR(engine_.scratch.decode_jobs.Grow(*engine_.device, most));
+    HIPATTN_RETURN_IF_ERROR(engine_.scratch.rotated_jobs.Grow(*engine_.device, most));
+    uint32_t count = 0;
+    for (uint32_t r = 0; r < num_rows(); ++r) {
+      const uint64_t row = part_.first_row + block_.begin + r;
+      for (uint32_t h = 0; h < kv_heads(); ++h, ++count) {
+        const RowList& list = List(r, h);
+        if (stored) {
+          engine_.scratch.decode_jobs[count] = {list.kv_ranges.data(),
+                                                nullptr,
+                                                list.size(),
+                                                0,
+                                                call_.Q(row, h),
+                                                call_.Out(row, h),
+                                                call_.Lse(row, h)};
+        } else {
+          const auto pos = static_cast<uint32_t>(part_.first_pos + block_.begin + r);
+          engine_.scratch.rotated_jobs[count] = {list.kv_ranges.data(),
+                                                 list.kv_positions.data(),
+                                                 list.size(),
+                                                 pos,
+                                                 call_.Q(row, h),
+                                                 call_.Out(row, h),
+                                                 call_.Lse(row, h)};
+        }
+      }
+    }
+    return stored ? RunDecodeJobs(engine_, count) : RunRotatedJobs(engine_, count);
+  }
+
+  Call& call_;
+  EngineState& engine_;
+  const Part& part_;
+  const core::RowRange block_;
+};
+
+}  // namespace
+
+Status RunPrefill(Call* call) {
+  HIPATTN_RETURN_IF_ERROR(RunDense(*call));
+  for (const Part& part : call->parts) {
+    if (part.decode || (!IsHip(part) && part.sequence->keys_rotated)) {
+      continue;
+    }
+    for (const core::RowRange& block : core::QueryBlocks(
+             static_cast<int64_t>(part.first_pos), part.num_rows, kPrefillBlockRows)) {
+      HIPATTN_RETURN_IF_ERROR(call->CheckCancelled());
+      HIPATTN_RETURN_IF_ERROR(BlockStep(call, part, block).Run());
+    }
+  }
+  return Status::Ok();
+}
+
+}  // namespace hipattn::engine

@@ -1,0 +1,19 @@
+// SPDX-License-Identifier: Apache-2.0
+// SPDX-FileCopyrightText: The hipattn authors
+//
+// The prefill rows of a call: dense, or HiP (one search per block of 64 rows, cut where positions
+// are multiples of 64, then every row attends sinks, selection and its own window; SPEC D3, D7).
+#ifndef HIPATTN_ENGINE_PREFILL_STEP_H_
+#define HIPATTN_ENGINE_PREFILL_STEP_H_
+
+#include "base/status.h"
+
+namespace hipattn::engine {
+
+struct Call;
+
+Status RunPrefill(Call* call);
+
+}  // namespace hipattn::engine
+
+#endif  // HIPATTN_ENGINE_PREFILL_STEP_H_

@@ -1,0 +1,244 @@
+// SPDX-License-Identifier: Apache-2.0
+// SPDX-FileCopyrightText: The hipattn authors
+#include "engine/select.h"
+
+#include "engine/call.h"
+
+#include <algorithm>
+#include <limits>
+
+namespace hipattn::engine {
+namespace {
+
+// Layers that see sliding diagonals rather than content keep chunk-indexed positions while they
+// search past the trained length (arXiv 2502.08910, section 4: the first three).
+constexpr uint32_t kStreamingLayers = 3;
+
+device::QueryRows SampledRows(const BlockQuery& query, uint32_t group, uint32_t stride) {
+  const uint32_t sampled = (query.num_rows - 1) / stride + 1;
+  const uint32_t first = query.num_rows - 1 - (sampled - 1) * stride;  // counted from the end (D8)
+  return {query.q + first * query.row_stride, query.row_stride * stride, sampled, group};
+}
+
+core::Extension ExtensionOf(const SelectContext& context) {
+  core::Extension extension;
+  if (!context.sequence.keys_rotated) {
+    extension.trained_tokens = context.engine.options.trained_tokens;
+    extension.mode =
+        context.layer < kStreamingLayers ? core::ScanMode::kStreaming : core::ScanMode::kRelative;
+  }
+  return extension;
+}
+
+// Scores nodes by their int8 summaries.
+Status ScoreBySummary(const SelectContext& context,
+                      const device::QueryRows& rows,
+                      HeadState* head) {
+  device::Device& device = *context.engine.device;
+  const std::span<const NodeGroup> pending = head->tree.pending();
+  HIPATTN_RETURN_IF_ERROR(head->groups.Grow(device, pending.size()));
+  HIPATTN_RETURN_IF_ERROR(head->scores.Grow(device, pending.size() * kFanOut));
+  std::copy(pending.begin(), pending.end(), head->groups.data());
+  const device::ScoreJob job = {head->store.level(head->tree.level()),
+                                head->groups.data(),
+                                static_cast<uint32_t>(pending.size()),
+                                rows,
+                                head->scores.data()};
+  const device::ScoreParams params = {
+      &job, 1, context.engine.options.head_dim, context.sequence.context.has_spread ? 1U : 0U};
+  return LaunchAndSync(context.engine, device.ops().score_nodes, params);
+}
+
+// Scores nodes by all their keys inside [lo, hi): the exact scorer.
+Status ScoreByKeys(const SelectContext& context,
+                   const BlockQuery& query,
+                   const device::QueryRows& rows,
+                   HeadState* head) {
+  device::Device& device = *context.engine.device;
+  const std::span<const NodeGroup> pending = head->tree.pending();
+  const int64_t size = int64_t{context.engine.options.block_tokens} << (3 * head->tree.level());
+  std::vector<uint32_t> tokens;
+  std::vector<size_t> ends(pending.size() * kFanOut);
+  for (size_t i = 0; i < ends.size(); ++i) {
+    if ((pending[i / kFanOut].mask >> (i % kFanOut) & 1U) != 0) {
+      const int64_t node = int64_t{pending[i / kFanOut].index} * kFanOut + i % kFanOut;
+      const int64_t end = std::min((node + 1) * size, query.last_row.window_begin);
+      for (int64_t t = std::max(node * size, query.last_row.sink_end); t < end; ++t) {
+        tokens.push_back(static_cast<uint32_t>(t));
+      }
+    }
+    ends[i] = tokens.size();
+  }
+  HIPATTN_RETURN_IF_ERROR(head->tokens.Grow(device, tokens.size()));
+  HIPATTN_RETURN_IF_ERROR(head->scores.Grow(device, ends.size() + tokens.size()));
+  std::copy(tokens.begin(), tokens.end(), head->tokens.data());
+  float* key_scores = head->scores.data() + ends.size();
+  const device::ScoreKeysJob job = {head->store.slots(),
+                                    head->tokens.data(),
+                                    nullptr,
+                                    static_cast<uint32_t>(tokens.size()),
+                                    rows,
+                                    nullptr,
+                                    key_scores};
+  const device::ScoreKeysParams params = {context.engine.pool.view(), {}, &job, 1};
+  HIPATTN_RETURN_IF_ERROR(LaunchAndSync(context.engine, device.ops().score_keys, params));
+  for (size_t i = 0, begin = 0; i < ends.size(); begin = ends[i++]) {
+    float best = -std::numeric_limits<float>::infinity();
+    for (size_t t = begin; t < ends[i]; ++t) {
+      best = std::max(best, key_scores[t]);
+    }
+    head->scores[i] = best;
+  }
+  return Status::Ok();
+}
+
+Status SelectByTree(const SelectContext& context,
+                    const BlockQuery& query,
+                    uint32_t budget_tokens,
+                    HeadState* head,
+                    uint64_t* keys_read) {
+  const EngineOptions& options = context.engine.options;
+  core::TreeConfig config;
+  config.block_tokens = options.block_tokens;
+  config.budget_tokens = budget_tokens;
+  config.flat = context.sequence.options.search_kind() == Search::kFlat;
+  const auto complete = static_cast<int64_t>(query.first_pos) + 1;
+  head->tree.Begin(config, {query.last_row.sink_end, query.last_row.window_begin, complete});
+  const device::QueryRows rows =
+      SampledRows(query, options.group(), context.prefill ? kPrefillQueryStride : 1);
+  const bool exact = context.sequence.options.scorer_kind() == Scorer::kExact;
+  while (!head->tree.done()) {
+    HIPATTN_RETURN_IF_ERROR(exact ? ScoreByKeys(context, query, rows, head)
+                                  : ScoreBySummary(context, rows, head));
+    head->tree.Accept(head->scores.data());
+  }
+  *keys_read += head->tree.summaries_scored();
+  head->leaves.assign(head->tree.blocks().begin(), head->tree.blocks().end());
+  head->leaf_tokens = options.block_tokens;
+  return Status::Ok();
+}
+
+// Answers a walk's questions until it is done.
+Status RunProbes(const SelectContext& context,
+                 const BlockQuery& query,
+                 core::ProbeWalk* walk,
+                 HeadState* head,
+                 uint64_t* keys_read) {
+  device::Device& device = *context.engine.device;
+  const bool rotate = !context.sequence.keys_rotated;
+  while (!walk->done()) {
+    const core::ProbeBatch& batch = walk->pending();
+    HIPATTN_RETURN_IF_ERROR(head->tokens.Grow(device, batch.tokens.size()));
+    HIPATTN_RETURN_IF_ERROR(head->key_pos.Grow(device, batch.key_pos.size()));
+    HIPATTN_RETURN_IF_ERROR(head->row_pos.Grow(device, batch.row_pos.size()));
+    HIPATTN_RETURN_IF_ERROR(head->scores.Grow(device, batch.tokens.size()));
+    std::copy(batch.tokens.begin(), batch.tokens.end(), head->tokens.data());
+    std::copy(batch.key_pos.begin(), batch.key_pos.end(), head->key_pos.data());
+    std::copy(batch.row_pos.begin(), batch.row_pos.end(), head->row_pos.data());
+    const uint32_t stride = batch.rows.size() > 1 ? batch.rows[1] - batch.rows[0] : 1;
+    const device::QueryRows rows = {query.q + batch.rows[0] * query.row_stride,
+                                    query.row_stride * stride,
+                                    static_cast<uint32_t>(batch.rows.size()),
+                                    context.engine.options.group()};
+    const device::ScoreKeysJob job = {head->store.slots(),
+                                      head->tokens.data(),
+                                      rotate ? head->key_pos.data() : nullptr,
+                                      static_cast<uint32_t>(batch.tokens.size()),
+                                      rows,
+                                      rotate ? head->row_pos.data() : nullptr,
+                                      head->scores.data()};
+    const device::ScoreKeysParams params = {
+        context.engine.pool.view(), rotate ? context.engine.rope : device::Rope{}, &job, 1};
+    HIPATTN_RETURN_IF_ERROR(LaunchAndSync(context.engine, device.ops().score_keys, params));
+    walk->Accept({head->scores.data(), batch.tokens.size()});
+  }
+  *keys_read += walk->keys_scored();
+  head->leaves.assign(walk->leaves().begin(), walk->leaves().end());
+  head->leaf_tokens = walk->leaf_tokens();
+  return Status::Ok();
+}
+
+core::ProbeBlock ProbeBlockOf(const BlockQuery& query) {
+  core::ProbeBlock block;
+  block.lo = query.last_row.sink_end;
+  block.hi = query.last_row.window_begin;
+  block.last_pos = static_cast<int64_t>(query.first_pos) + query.num_rows - 1;
+  block.num_rows = query.num_rows;
+  return block;
+}
+
+core::Representative RepresentativeOf(Scorer scorer) {
+  return scorer == Scorer::kFirst  ? core::Representative::kFirst
+         : scorer == Scorer::kLast ? core::Representative::kLast
+                                   : core::Representative::kCenter;
+}
+
+}  // namespace
+
+core::BeamConfig BeamConfigOf(const AttentionOptions& options, bool prefill) {
+  core::BeamConfig config;  // probe blocks and leaves of 2 tokens, as published
+  config.rows.block_q = prefill ? kPrefillBlockRows : 1;
+  config.rows.query_stride = prefill ? 2 : 1;
+  config.rows.sink_tokens = options.sink_tokens;
+  config.rows.window_tokens = options.window_tokens;
+  config.budget_tokens = options.budget_tokens;
+  config.representative = RepresentativeOf(options.scorer_kind());
+  return config;
+}
+
+core::StagedConfig StagedConfigOf(const AttentionOptions& options, bool prefill) {
+  core::StagedConfig config;  // the published chunks; no stage keeps less than the budget
+  config.sink_tokens = options.sink_tokens;
+  config.window_tokens = options.window_tokens;
+  config.stages.back().keep_tokens = options.budget_tokens;
+  for (core::Stage& stage : config.stages) {
+    stage.keep_tokens = std::max(stage.keep_tokens, options.budget_tokens);
+    stage.keep_tokens = stage.keep_tokens / stage.chunk_tokens * stage.chunk_tokens;
+    if (!prefill) {
+      stage.block_q = 1;
+      stage.query_stride = 1;
+    }
+  }
+  return config;
+}
+
+Status Select(const SelectContext& context,
+              const BlockQuery& query,
+              uint32_t budget_tokens,
+              HeadState* head,
+              uint64_t* keys_read) {
+  const AttentionOptions& options = context.sequence.options;
+  switch (options.search_kind()) {
+    case Search::kTree:
+    case Search::kFlat:
+      return SelectByTree(context, query, budget_tokens, head, keys_read);
+    case Search::kBeam:
+      head->beam.Begin(
+          BeamConfigOf(options, context.prefill), ExtensionOf(context), ProbeBlockOf(query));
+      return RunProbes(context, query, &head->beam, head, keys_read);
+    case Search::kStaged:
+      head->staged.Begin(
+          StagedConfigOf(options, context.prefill), ExtensionOf(context), ProbeBlockOf(query));
+      HIPATTN_RETURN_IF_ERROR(RunProbes(context, query, &head->staged, head, keys_read));
+      head->staged_lists = head->staged.lists();
+      return Status::Ok();
+  }
+  return Internal("search is ", options.search);
+}
+
+Status ResumeStaged(const SelectContext& context,
+                    const BlockQuery& query,
+                    uint32_t first_stage,
+                    HeadState* head,
+                    uint64_t* keys_read) {
+  head->staged.Resume(first_stage,
+                      head->staged_lists,
+                      StagedConfigOf(context.sequence.options, context.prefill),
+                      ExtensionOf(context),
+                      ProbeBlockOf(query));
+  HIPATTN_RETURN_IF_ERROR(RunProbes(context, query, &head->staged, head, keys_read));
+  head->staged_lists = head->staged.lists();
+  return Status::Ok();
+}
+
+}  // namespace hipattn::engine

@@ -1,0 +1,59 @@
+// SPDX-License-Identifier: Apache-2.0
+// SPDX-FileCopyrightText: The hipattn authors
+//
+// Selecting: core's searches, given scores by the device's ops. One call searches for one query
+// block and kv head and leaves the selection in its HeadState. Thread-safe for different heads.
+#ifndef HIPATTN_ENGINE_SELECT_H_
+#define HIPATTN_ENGINE_SELECT_H_
+
+#include "core/partition.h"
+#include "engine/state.h"
+
+#include <cstdint>
+
+namespace hipattn::engine {
+
+// The rows of one query block; row r's q of this kv head's group begins at q + r * row_stride.
+struct BlockQuery {
+  const float* q;
+  uint64_t row_stride;  // floats
+  uint64_t first_pos;
+  uint32_t num_rows;
+  core::Partition last_row;  // of the block's last row
+};
+
+// Rows of a prefill's query block that take part in its search: every 4th, as in InfiniteHiP's
+// presets (arXiv 2502.08910, table 1).
+inline constexpr uint32_t kPrefillQueryStride = 4;
+
+// InfiniteHiP's refresh intervals of the three stages (arXiv 2502.08910, section 4).
+inline constexpr uint32_t kStagedIntervals[] = {16, 8, 4};
+
+// Configs of the probing searches for these options.
+core::BeamConfig BeamConfigOf(const AttentionOptions& options, bool prefill);
+core::StagedConfig StagedConfigOf(const AttentionOptions& options, bool prefill);
+
+struct SelectContext {
+  EngineState& engine;
+  const SequenceState& sequence;
+  uint32_t layer;
+  bool prefill;
+};
+
+// A search from the start, for budget_tokens. *keys_read grows by what was scored.
+Status Select(const SelectContext& context,
+              const BlockQuery& query,
+              uint32_t budget_tokens,
+              HeadState* head,
+              uint64_t* keys_read);
+
+// STAGED: the later stages from first_stage on, over an earlier search's candidates (D17).
+Status ResumeStaged(const SelectContext& context,
+                    const BlockQuery& query,
+                    uint32_t first_stage,
+                    HeadState* head,
+                    uint64_t* keys_read);
+
+}  // namespace hipattn::engine
+
+#endif  // HIPATTN_ENGINE_SELECT_H_

@@ -1,0 +1,231 @@
+// SPDX-License-Identifier: Apache-2.0
+// SPDX-FileCopyrightText: The hipattn authors
+#include "engine/engine.h"
+#include "engine/recall.h"
+#include "engine/state.h"
+
+#include <algorithm>
+#include <numeric>
+
+namespace hipattn::engine {
+namespace {
+
+bool UsesSummaries(const AttentionOptions& options) {
+  const bool searches =
+      options.decode() != DecodeMode::kDense || options.prefill() == PrefillMode::kHip;
+  const bool tree =
+      options.search_kind() == Search::kTree || options.search_kind() == Search::kFlat;
+  return searches && tree && options.scorer_kind() != Scorer::kExact;
+}
+
+// Everything of a sequence that follows from its options.
+void ApplyOptions(const EngineState& engine,
+                  const AttentionOptions& options,
+                  SequenceState* sequence) {
+  sequence->options = options;
+  sequence->context.summaries = UsesSummaries(options);
+  sequence->context.has_spread = ScorerHasSpread(options.scorer_kind());
+  const bool extends =
+      options.search_kind() == Search::kStaged || options.search_kind() == Search::kBeam;
+  sequence->keys_rotated = engine.rope.mode == 0 || engine.options.trained_tokens == 0 || !extends;
+}
+
+template <typename Fn>
+void ForEachStore(SequenceState& sequence, Fn&& fn) {
+  for (LayerState& layer : sequence.layers) {
+    for (HeadState& head : layer.heads) {
+      fn(layer, head.store);
+    }
+  }
+}
+
+// The next decode step begins a new refresh (D34).
+void RestartRefresh(LayerState& layer) {
+  layer.step = 0;
+  layer.selected = false;
+}
+
+}  // namespace
+
+Sequence::Sequence(std::shared_ptr<Engine> engine, const AttentionOptions& options)
+    : engine_(std::move(engine)), state_(std::make_unique<SequenceState>()) {
+  EngineState& e = *engine_->state_;
+  state_->context.pool = &e.pool;
+  state_->context.memory = &e.memory;
+  state_->context.block_tokens = e.options.block_tokens;
+  state_->context.head_dim = e.options.head_dim;
+  ApplyOptions(e, options, state_.get());
+  state_->layers = std::vector<LayerState>(e.options.num_layers);
+  for (LayerState& layer : state_->layers) {
+    layer.heads = std::vector<HeadState>(e.options.num_kv_heads);
+  }
+}
+
+Sequence::~Sequence() {
+  ForEachStore(*state_, [&](LayerState&, HeadStore& store) { store.Trim(state_->context, 0); });
+}
+
+Result<std::unique_ptr<Sequence>> Sequence::Create(std::shared_ptr<Engine> engine,
+                                                   const AttentionOptions& options) {
+  return std::unique_ptr<Sequence>(new Sequence(std::move(engine), options));
+}
+
+SequenceState* SequenceStateOf(const Sequence& sequence) {
+  return sequence.state_.get();
+}
+
+Engine& Sequence::engine() const {
+  return *engine_;
+}
+const AttentionOptions& Sequence::options() const {
+  return state_->options;
+}
+
+Status Sequence::SetOptions(const AttentionOptions& options) {
+  const AttentionOptions& old = state_->options;
+  if (!state_->empty()) {
+    if (options.scorer != old.scorer) {
+      return InvalidArgument("scorer is ",
+                             options.scorer,
+                             " but was ",
+                             old.scorer,
+                             ": fixed once the sequence has tokens");
+    }
+    if (options.search != old.search) {
+      return InvalidArgument("search is ",
+                             options.search,
+                             " but was ",
+                             old.search,
+                             ": fixed once the sequence has tokens");
+    }
+  }
+  ApplyOptions(*engine_->state_, options, state_.get());
+  for (LayerState& layer : state_->layers) {
+    RestartRefresh(layer);
+    for (HeadState& head : layer.heads) {
+      head.store.Cut(state_->context, layer.tokens);  // room for summaries may be wanted now
+    }
+  }
+  return Status::Ok();
+}
+
+Status Sequence::Reserve(uint64_t num_tokens) {
+  Status status;
+  for (LayerState& layer : state_->layers) {
+    for (HeadState& head : layer.heads) {
+      status =
+          status.ok() ? head.store.MakeRoom(state_->context, layer.tokens, num_tokens) : status;
+    }
+  }
+  if (status.ok()) {
+    state_->reserved_tokens = std::max(state_->reserved_tokens, num_tokens);
+    return status;
+  }
+  ForEachStore(*state_, [&](LayerState& layer, HeadStore& store) {
+    store.Trim(state_->context, std::max(layer.tokens, state_->reserved_tokens));
+  });
+  return {status.code(), StrCat("num_tokens is ", num_tokens, ": ", status.message())};
+}
+
+uint64_t Sequence::length() const {
+  uint64_t length = UINT64_MAX;
+  for (const LayerState& layer : state_->layers) {
+    length = std::min(length, layer.tokens);
+  }
+  return length;
+}
+
+Result<std::unique_ptr<Sequence>> Sequence::Fork(uint64_t num_tokens) const {
+  if (num_tokens > length()) {
+    return InvalidArgument("num_tokens is ", num_tokens, ", the sequence has ", length());
+  }
+  std::unique_ptr<Sequence> child(new Sequence(engine_, state_->options));
+  for (size_t l = 0; l < state_->layers.size(); ++l) {
+    LayerState& to = child->state_->layers[l];
+    for (size_t h = 0; h < to.heads.size(); ++h) {
+      HIPATTN_RETURN_IF_ERROR(to.heads[h].store.ShareFrom(
+          child->state_->context, state_->layers[l].heads[h].store, num_tokens));
+    }
+    to.tokens = num_tokens;
+  }
+  // The parent's last block is shared now. Its reservation covers the copy that its next token will
+  // need.
+  if (state_->reserved_tokens > length()) {
+    for (LayerState& layer : state_->layers) {
+      for (HeadState& head : layer.heads) {
+        HIPATTN_RETURN_IF_ERROR(
+            head.store.MakeRoom(state_->context, layer.tokens, state_->reserved_tokens));
+      }
+    }
+  }
+  return child;
+}
+
+Status Sequence::Truncate(uint64_t num_tokens) {
+  if (num_tokens > length()) {
+    return InvalidArgument("num_tokens is ", num_tokens, ", the sequence has ", length());
+  }
+  for (LayerState& layer : state_->layers) {
+    for (HeadState& head : layer.heads) {
+      head.store.Cut(state_->context, num_tokens);
+      head.store.Trim(state_->context, num_tokens);
+    }
+    layer.tokens = num_tokens;
+    RestartRefresh(layer);
+    layer.last_mode = StepMode::kNever;
+    layer.search_pos = -1;
+  }
+  if (state_->reserved_tokens <= num_tokens) {
+    return Status::Ok();
+  }
+  // What was given back is taken again; only blocks that a fork still holds can be missing.
+  ForEachStore(*state_, [&](LayerState& layer, HeadStore& store) {
+    if (Status status = store.MakeRoom(state_->context, layer.tokens, state_->reserved_tokens);
+        !status.ok()) {
+      state_->reserved_tokens = num_tokens;
+      engine_->state_->logger.Warn(StrCat(
+          "truncate lost the sequence's reservation, a fork holds its blocks: ", status.message()));
+    }
+  });
+  return Status::Ok();
+}
+
+Result<std::vector<int32_t>> Sequence::Selection(uint32_t layer, uint32_t kv_head) const {
+  const EngineOptions& options = engine_->options();
+  if (layer >= options.num_layers) {
+    return InvalidArgument("layer is ", layer, ", num_layers is ", options.num_layers);
+  }
+  if (kv_head >= options.num_kv_heads) {
+    return InvalidArgument("kv_head is ", kv_head, ", num_kv_heads is ", options.num_kv_heads);
+  }
+  const LayerState& state = state_->layers[layer];
+  std::vector<int32_t> blocks;
+  if (state.last_mode == StepMode::kNever) {
+    return blocks;
+  }
+  if (state.last_mode == StepMode::kDense) {
+    blocks.resize(static_cast<size_t>(state.last_pos / options.block_tokens + 1));
+    std::iota(blocks.begin(), blocks.end(), 0);
+    return blocks;
+  }
+  for (const core::TokenRange& range : state.heads[kv_head].list.ranges) {
+    const auto block = static_cast<int32_t>(range.begin / options.block_tokens);
+    if (blocks.empty() || blocks.back() != block) {
+      blocks.push_back(block);
+    }
+  }
+  return blocks;
+}
+
+Result<Recall> Sequence::GetRecall(uint32_t layer, uint32_t q_head) const {
+  const EngineOptions& options = engine_->options();
+  if (layer >= options.num_layers) {
+    return InvalidArgument("layer is ", layer, ", num_layers is ", options.num_layers);
+  }
+  if (q_head >= options.num_q_heads) {
+    return InvalidArgument("q_head is ", q_head, ", num_q_heads is ", options.num_q_heads);
+  }
+  return RecallOf(*engine_->state_, *state_, state_->layers[layer], q_head);
+}
+
+}  // namespace hipattn::engine

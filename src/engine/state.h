@@ -1,0 +1,151 @@
+// SPDX-License-Identifier: Apache-2.0
+// SPDX-FileCopyrightText: The hipattn authors
+//
+// What engines and sequences consist of; seen by the files of src/engine only.
+#ifndef HIPATTN_ENGINE_STATE_H_
+#define HIPATTN_ENGINE_STATE_H_
+
+#include "base/log.h"
+#include "core/partition.h"
+#include "core/plan.h"
+#include "core/search/beam_walk.h"
+#include "core/search/config.h"
+#include "core/search/staged_walk.h"
+#include "core/search/tree_walk.h"
+#include "device/device.h"
+#include "engine/engine.h"
+#include "engine/head_store.h"
+#include "engine/scratch.h"
+#include "offload/memory_budget.h"
+#include "offload/slot_pool.h"
+
+#include <atomic>
+#include <memory>
+#include <mutex>
+#include <vector>
+
+namespace hipattn::engine {
+
+// What one row attends of one kv head: core's ranges of tokens, and the same as ops read them.
+struct RowList {
+  std::vector<core::TokenRange> ranges;
+  std::vector<int64_t> positions;  // where keys are stored un-rotated
+  Scratch<device::KvRange> kv_ranges;
+  Scratch<int64_t> kv_positions;
+
+  uint32_t size() const { return static_cast<uint32_t>(ranges.size()); }
+};
+
+// Everything a search and a row's attention need of one kv head, kept between steps because a
+// selection is.
+struct HeadState {
+  HeadStore store;
+
+  // The present selection: leaves of leaf_tokens tokens, ascending.
+  std::vector<int32_t> leaves;
+  uint32_t leaf_tokens = 0;
+  core::TreeWalk tree;  // of the last search; says what it left out
+  core::BeamWalk beam;
+  core::StagedWalk staged;
+  core::StagedLists staged_lists;
+
+  RowList list;  // of the last decode row
+
+  // Questions to the device and its answers.
+  Scratch<NodeGroup> groups;
+  Scratch<uint32_t> tokens, key_pos, row_pos;
+  Scratch<float> scores;
+};
+
+// How the last decode step of a layer chose its keys.
+enum class StepMode : uint8_t { kNever, kDense, kSearched, kExternal };
+
+// One layer of one sequence.
+struct LayerState {
+  uint64_t tokens = 0;  // length
+  uint64_t step = 0;    // decode steps since the last prefill, extend, truncate or fork (D16, D34)
+  bool selected = false;  // the heads hold a selection
+  int64_t anchor = -1;    // position of the last full search (D18)
+
+  StepMode last_mode = StepMode::kNever;
+  int64_t last_pos = -1;
+  Scratch<float> step_lse;  // [num_q_heads] of the last decode step
+
+  // For the recall estimate of the last search (D36), made when it is asked for.
+  int64_t search_pos = -1;
+  core::Partition search_partition{};
+  Scratch<float, device::MemoryKind::kDevice> search_q;  // [num_q_heads][head_dim]
+  Scratch<float> search_lse;                             // [num_q_heads] of what was attended then
+  bool estimate_known = false;
+  std::vector<float> estimate;  // [num_q_heads]
+  std::vector<float> truth;     // [num_q_heads], with verify_recall
+
+  std::vector<HeadState> heads;
+};
+
+struct SequenceState {
+  AttentionOptions options;
+  StoreContext context;
+  bool keys_rotated =
+      true;  // false: stored as they came, rotated where they are read (position extension)
+  uint64_t reserved_tokens = 0;
+  std::vector<LayerState> layers;
+
+  bool empty() const {
+    for (const LayerState& layer : layers) {
+      if (layer.tokens != 0) {
+        return false;
+      }
+    }
+    return true;
+  }
+};
+
+// Work memory of attend; one attend runs at a time.
+struct AttendScratch {
+  Scratch<device::AppendJob> append_jobs;
+  Scratch<device::SummarizeJob> summarize_jobs;
+  Scratch<device::DecodeJob> decode_jobs;
+  Scratch<device::RotatedJob> rotated_jobs;
+  Scratch<device::PrefillJob> prefill_jobs;
+  Scratch<float, device::MemoryKind::kDevice> q, decode_workspace, truth_out;
+  Scratch<float> truth_lse;
+  std::vector<RowList> truth_lists;
+  std::vector<RowList> prefill_lists;  // [row of the block][kv head]
+  Scratch<uint32_t> positions;
+};
+
+struct EngineState {
+  EngineState(const EngineOptions& o, std::unique_ptr<device::Device> d)
+      : options(o),
+        logger(o.log),
+        device(std::move(d)),
+        budget(o.device_kv_bytes),
+        memory(device.get(), &budget),
+        pool(device.get(), &budget, {o.block_tokens, o.head_dim, o.kv()}) {}
+
+  EngineOptions options;
+  Logger logger;
+  std::unique_ptr<device::Device> device;
+  offload::MemoryBudget budget;
+  IndexMemory memory;
+  offload::SlotPool pool;
+  device::Buffer inv_freq;  // double[rope_dim / 2]
+  device::Rope rope{};      // of the model; mode 0 when q and k arrive rotated
+
+  std::atomic<bool> running{false};
+  std::atomic<bool> cancelled{false};
+  AttendScratch scratch;
+
+  std::mutex stats_mutex;
+  Stats stats;  // sums only; the rest is filled in when asked
+  double recall_sum = 0.0;
+  uint64_t recall_count = 0;
+};
+
+// For the files of src/engine that serve several sequences at once.
+SequenceState* SequenceStateOf(const Sequence& sequence);
+
+}  // namespace hipattn::engine
+
+#endif  // HIPATTN_ENGINE_STATE_H_
