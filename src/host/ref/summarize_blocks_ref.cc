@@ -6,6 +6,7 @@
 #include "host/ref/ref_kv.h"
 #include "host/ref/reference_table.h"
 
+#include <algorithm>
 #include <cmath>
 #include <cstring>
 #include <vector>
@@ -42,9 +43,10 @@ class JobSummary {
     std::vector<float> key(head_dim_);
     for (uint32_t token = 0; token < pool_.block_tokens; ++token) {
       ReadToken(pool_, slot, token, key.data(), nullptr);
-      Triple child(key);
-      child.insert(child.end(), key.begin(), key.end());
-      child.insert(child.end(), key.begin(), key.end());
+      Triple child(3 * head_dim_);
+      for (uint32_t part = 0; part < 3; ++part) {
+        std::copy(key.begin(), key.end(), child.begin() + part * head_dim_);
+      }
       Fold(child.data(), token == 0, triple.data());
     }
     for (size_t dim = 2 * head_dim_; dim < 3 * head_dim_; ++dim) {
