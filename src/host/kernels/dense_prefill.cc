@@ -1,0 +1,425 @@
+// SPDX-License-Identifier: Apache-2.0
+// SPDX-FileCopyrightText: The hipattn authors
+//
+// dense_prefill: causal attention of a chunk's rows over their whole past (device/params.h), after
+// FlashAttention-2 (arXiv 2307.08691).
+//
+// A task is a run of query vectors of one job, vector i being head i % group of row i / group. It
+// walks the key tiles from position 0 on. A tile's keys and values are widened once into column
+// panels of kColumns floats, small enough for L2, and multiplied with kRows query vectors at a
+// time; their scores, softmax and P.V stay in L1. Per row and tile
+//   s = q.k;  m' = max(m, max s);  p = exp(s - m');  o = exp(m - m') o + sum_keys p v;  l = exp(m -
+//   m') l + sum_keys p
+// with every sum in the order of the keys (q.k: of the dimensions), so a row's bits depend on its
+// own position alone: what other rows share its registers, its task or its chunk changes nothing. A
+// row's sums end at its own position: values behind it may be NaN.
+//
+// A task's scratch is some 250 KB of stack: a thread that runs ops needs 512 KB.
+#include "host/kernels/dispatch.h"
+#include "host/kernels/kernels.h"
+#include "host/kernels/token_rows.h"
+#include "host/vec/vec.h"
+
+#include <math.h>
+
+namespace hipattn::host::HIPATTN_ISA {
+namespace {
+
+constexpr int kPanel = static_cast<int>(device::kPanelTokens);
+// A register tile: kRows x 2 vectors of sums, 2 vectors of keys or values and one query number
+// leave a few registers free.
+constexpr int kRows = kRegisters * 3 / 8;
+constexpr int kColumns = 2 * kLanes;
+constexpr int kDecays = (kRows + kLanes - 1) / kLanes * kLanes;
+constexpr int kMaxTileKeys = 128;
+constexpr int kTileFloats =
+    128 *
+    128;  // of a key tile: 64 KB, twice of which with the queries' 96 KB fits L2 caches of 512 KB
+constexpr int kQueryFloats =
+    96 * 128;  // of a task's queries: tiles are widened once per 96 or more vectors
+constexpr int kMaxVectors = 192;
+constexpr float kNone = -__builtin_inff();
+
+static_assert(kMaxVectors % kRows == 0 && kColumns % kPanel == 0);
+
+struct Scratch {
+  alignas(64) float q[kQueryFloats];               // [group of kRows][head_dim][kRows], scaled
+  alignas(64) float o[kQueryFloats];               // [vector][padded_dim]
+  alignas(64) float k[kTileFloats];                // [column panel][head_dim][kColumns keys]
+  alignas(64) float v[kTileFloats];                // [column panel][key][kColumns dimensions]
+  alignas(64) float scores[kRows * kMaxTileKeys];  // [row][key]
+  alignas(64) float partial[kRows * kColumns];     // one column panel of P.V
+  alignas(64) float sums[kMaxVectors * kLanes];    // l, by lane
+  float max[kMaxVectors];
+};
+
+// What does not change within a task.
+struct Task {
+  const device::PrefillParams* params;
+  const device::PrefillJob* job;
+  int head_dim;
+  int padded_dim;  // of kColumns
+  int tile_keys;
+  uint64_t first_vector;
+  int num_vectors;
+
+  int64_t Position(int vector) const {
+    const uint64_t row = (first_vector + static_cast<uint64_t>(vector)) / params->group;
+    return int64_t{job->first_pos} + static_cast<int64_t>(row);
+  }
+};
+
+struct QueryPlace {
+  uint64_t row, head;
+};
+
+QueryPlace PlaceOf(const Task& task, int vector) {
+  const uint64_t number = task.first_vector + static_cast<uint64_t>(vector);
+  return {number / task.params->group, number % task.params->group};
+}
+
+int Min(int a, int b) {
+  return a < b ? a : b;
+}
+
+int RoundUpTo(int count, int multiple) {
+  return (count + multiple - 1) / multiple * multiple;
+}
+
+// Depends on head_dim alone: tiles are part of what fixes a row's bits.
+int TileKeys(int padded_dim) {
+  return padded_dim <= kTileFloats / kMaxTileKeys ? kMaxTileKeys : kMaxTileKeys / 2;
+}
+
+void StartTask(const Task& task, Scratch* scratch) {
+  const device::PrefillParams& params = *task.params;
+  const float factor = params.softcap > 0 ? params.scale / params.softcap : params.scale;
+  const int padded_vectors = RoundUpTo(task.num_vectors, kRows);
+  for (int vector = 0; vector < padded_vectors; ++vector) {
+    float* packed = scratch->q + vector / kRows * kRows * task.head_dim + vector % kRows;
+    if (vector >= task.num_vectors) {
+      for (int dim = 0; dim < task.head_dim; ++dim) {
+        packed[dim * kRows] = 0.0F;
+      }
+      continue;
+    }
+    const QueryPlace place = PlaceOf(task, vector);
+    const float* q = task.job->q + place.row * params.q_row_stride +
+                     place.head * static_cast<uint64_t>(task.head_dim);
+    for (int dim = 0; dim < task.head_dim; ++dim) {
+      packed[dim * kRows] = factor * q[dim];
+    }
+  }
+  for (int i = 0; i < task.num_vectors * task.padded_dim; i += kLanes) {
+    Store(scratch->o + i, Zero());
+  }
+  for (int vector = 0; vector < task.num_vectors; ++vector) {
+    Store(scratch->sums + vector * kLanes, Zero());
+    scratch->max[vector] = kNone;
+  }
+}
+
+// Keys [0, count) of a tile into scratch->k, as whole K panels; the last column panel is filled up
+// with zeros.
+template <typename Tag>
+void WidenKeys(Tag tag, const Task& task, int64_t tile_begin, int count, Scratch* scratch) {
+  const device::BlockPool& pool = task.params->pool;
+  for (int key = 0; key < RoundUpTo(count, kColumns); key += kPanel) {
+    float* to = scratch->k + key / kColumns * kColumns * task.head_dim + key % kColumns;
+    const auto token = static_cast<uint64_t>(tile_begin + key);
+    if (key >= count) {
+      for (int i = 0; i < task.head_dim * kColumns; i += kColumns) {
+        for (int lane = 0; lane < kPanel; lane += kLanes) {
+          Store(to + i + lane, Zero());
+        }
+      }
+      continue;
+    }
+    std::byte* block = device::BlockAddress(pool, task.job->slots[token / pool.block_tokens]);
+    const typename Tag::Elem* from =
+        KeyLane<Tag>(block, pool.head_dim, static_cast<uint32_t>(token % pool.block_tokens));
+    for (int dim = 0; dim < task.head_dim; ++dim) {
+      for (int lane = 0; lane < kPanel; lane += kLanes) {
+        Store(to + dim * kColumns + lane, Load(tag, from + dim * kPanel + lane));
+      }
+    }
+  }
+}
+
+// Values [0, count) of a tile into scratch->v; dimensions up to padded_dim are zeros.
+template <typename Tag>
+void WidenValues(Tag tag, const Task& task, int64_t tile_begin, int count, Scratch* scratch) {
+  const device::BlockPool& pool = task.params->pool;
+  for (int key = 0; key < count; ++key) {
+    const auto token = static_cast<uint64_t>(tile_begin + key);
+    std::byte* block = device::BlockAddress(pool, task.job->slots[token / pool.block_tokens]);
+    const typename Tag::Elem* from =
+        ValueRow<Tag>(block, pool, static_cast<uint32_t>(token % pool.block_tokens));
+    for (int dim = 0; dim < task.padded_dim; dim += kLanes) {
+      float* to = scratch->v + (dim / kColumns * task.tile_keys + key) * kColumns + dim % kColumns;
+      const int rest = task.head_dim - dim;
+      if (rest >= kLanes) {
+        Store(to, Load(tag, from + dim));
+      } else {
+        Store(to, rest > 0 ? LoadFirst(tag, from + dim, rest) : Zero());
+      }
+    }
+  }
+}
+
+// sums[row][0, kColumns) = sum over i < count of a[i a_step + row a_row_step] b[i kColumns ..],
+// each a chain in the order of i.
+template <int kAStep, int kARowStep>
+inline void MultiplyPanel(const float* a, const float* b, int count, int sums_stride, float* sums) {
+  VF acc[kRows][2];
+  for (int row = 0; row < kRows; ++row) {
+    acc[row][0] = Zero();
+    acc[row][1] = Zero();
+  }
+  for (int i = 0; i < count; ++i) {
+    const VF b0 = Load(b);
+    const VF b1 = Load(b + kLanes);
+    for (int row = 0; row < kRows; ++row) {
+      const VF x = Set1(a[row * kARowStep]);
+      acc[row][0] = MulAdd(x, b0, acc[row][0]);
+      acc[row][1] = MulAdd(x, b1, acc[row][1]);
+    }
+    a += kAStep;
+    b += kColumns;
+  }
+  for (int row = 0; row < kRows; ++row) {
+    Store(sums + row * sums_stride, acc[row][0]);
+    Store(sums + row * sums_stride + kLanes, acc[row][1]);
+  }
+}
+
+// Caps and masks the scores of one row against keys [0, limit) of a tile; returns the largest of
+// them and `max`.
+float CapScores(float softcap, int limit, float max, float* scores) {
+  const int end = RoundUpTo(limit, kLanes);
+  VF largest = Set1(max);
+  for (int key = 0; key < end; key += kLanes) {
+    VF score = Load(scores + key);
+    if (softcap > 0) {
+      score = Mul(Set1(softcap), Tanh(score));
+    }
+    if (limit - key < kLanes) {
+      score = Select(LaneRange(0, limit - key), score, Set1(kNone));
+    }
+    if (softcap > 0 || limit - key < kLanes) {
+      Store(scores + key, score);
+    }
+    largest = Max(score, largest);
+  }
+  return ReduceMax(largest);
+}
+
+// Scores -> weights exp(score - max); their sums by lane are added to those of the tiles before.
+void WeighScores(int limit, float max, float decay, float* scores, float* sums) {
+  const VF shift = Set1(max);
+  VF sum = Zero();
+  for (int key = 0; key < limit; key += kLanes) {
+    const VF weight = Exp(Sub(Load(scores + key), shift));
+    Store(scores + key, weight);
+    sum = Add(sum, weight);
+  }
+  Store(sums, MulAdd(Load(sums), Set1(decay), sum));
+}
+
+// Softmax of a group's scores against one tile, in place. decay[i] = exp(old maximum - new maximum)
+// of row i.
+void SoftmaxRows(const Task& task,
+                 int first_row,
+                 int num_rows,
+                 const int* limits,
+                 float* decay,
+                 Scratch* scratch) {
+  for (int row = 0; row < kDecays; ++row) {
+    decay[row] = 0.0F;
+    if (row < num_rows && limits[row] > 0) {
+      float* max = scratch->max + first_row + row;
+      const float old_max = *max;
+      *max = CapScores(
+          task.params->softcap, limits[row], old_max, scratch->scores + row * kMaxTileKeys);
+      decay[row] = old_max - *max;
+    }
+  }
+  for (int row = 0; row < kDecays; row += kLanes) {
+    Store(decay + row, Exp(Load(decay + row)));
+  }
+  for (int row = 0; row < num_rows; ++row) {
+    if (limits[row] > 0) {
+      WeighScores(limits[row],
+                  scratch->max[first_row + row],
+                  decay[row],
+                  scratch->scores + row * kMaxTileKeys,
+                  scratch->sums + (first_row + row) * kLanes);
+    }
+  }
+}
+
+// One group of kRows vectors against one tile, of which row i sees limits[i] keys, none when 0 or
+// less.
+void FoldTile(const Task& task, int first_row, const int* limits, Scratch* scratch) {
+  const int num_rows = Min(kRows, task.num_vectors - first_row);
+  const int most = limits[num_rows - 1];
+  if (most <= 0) {
+    return;
+  }
+  const int common = limits[0] > 0 ? limits[0] : 0;
+  const float* q = scratch->q + first_row * task.head_dim;
+  for (int key = 0; key < most; key += kColumns) {
+    MultiplyPanel<kRows, 1>(
+        q, scratch->k + key * task.head_dim, task.head_dim, kMaxTileKeys, scratch->scores + key);
+  }
+  alignas(64) float decay[kDecays];
+  SoftmaxRows(task, first_row, num_rows, limits, decay, scratch);
+  for (int dim = 0; dim < task.padded_dim; dim += kColumns) {
+    const float* v = scratch->v + dim * task.tile_keys;
+    MultiplyPanel<1, kMaxTileKeys>(scratch->scores, v, common, kColumns, scratch->partial);
+    for (int row = 0; row < num_rows; ++row) {
+      VF sum0 = Load(scratch->partial + row * kColumns);
+      VF sum1 = Load(scratch->partial + row * kColumns + kLanes);
+      for (int key = common; key < limits[row]; ++key) {
+        const VF weight = Set1(scratch->scores[row * kMaxTileKeys + key]);
+        sum0 = MulAdd(weight, Load(v + key * kColumns), sum0);
+        sum1 = MulAdd(weight, Load(v + key * kColumns + kLanes), sum1);
+      }
+      if (limits[row] > 0) {
+        float* o = scratch->o + (first_row + row) * task.padded_dim + dim;
+        Store(o, MulAdd(Load(o), Set1(decay[row]), sum0));
+        Store(o + kLanes, MulAdd(Load(o + kLanes), Set1(decay[row]), sum1));
+      }
+    }
+  }
+}
+
+template <typename Tag>
+void WalkTiles(Tag tag, const Task& task, Scratch* scratch) {
+  const int64_t last_position = task.Position(task.num_vectors - 1);
+  for (int64_t tile = 0; tile <= last_position; tile += task.tile_keys) {
+    const int64_t keys_left = last_position + 1 - tile;
+    const int count = keys_left < task.tile_keys ? static_cast<int>(keys_left) : task.tile_keys;
+    WidenKeys(tag, task, tile, count, scratch);
+    WidenValues(tag, task, tile, count, scratch);
+    for (int first_row = 0; first_row < task.num_vectors; first_row += kRows) {
+      int limits[kRows];
+      for (int row = 0; row < Min(kRows, task.num_vectors - first_row); ++row) {
+        const int64_t limit = task.Position(first_row + row) + 1 - tile;
+        limits[row] = limit < count ? static_cast<int>(limit) : count;
+      }
+      FoldTile(task, first_row, limits, scratch);
+    }
+  }
+}
+
+template <typename Out>
+void StoreRows(Out tag, const Task& task, Scratch* scratch) {
+  const device::PrefillParams& params = *task.params;
+  for (int vector = 0; vector < task.num_vectors; ++vector) {
+    const QueryPlace place = PlaceOf(task, vector);
+    const float sum = ReduceAdd(Load(scratch->sums + vector * kLanes));
+    float* o = scratch->o + vector * task.padded_dim;
+    for (int dim = 0; dim < task.padded_dim; dim += kLanes) {
+      Store(o + dim, Div(Load(o + dim), Set1(sum)));
+    }
+    auto* out = static_cast<typename Out::Elem*>(task.job->out) +
+                place.row * params.out_row_stride +
+                place.head * static_cast<uint64_t>(task.head_dim);
+    ConvertRow(tag, out, F32{}, o, task.head_dim);
+    if (task.job->lse != nullptr) {
+      task.job->lse[place.row * params.lse_row_stride + place.head] =
+          scratch->max[vector] + ::logf(sum);
+    }
+  }
+}
+
+template <typename Tag>
+void RunTask(Tag tag, const Task& task) {
+  Scratch scratch;
+  StartTask(task, &scratch);
+  WalkTiles(tag, task, &scratch);
+  WithTag(task.params->out_dtype, [&](auto out) { StoreRows(out, task, &scratch); });
+}
+
+// How the vectors of a call are cut into tasks: as many as a tile is worth widening for, fewer when
+// threads would go without.
+struct Plan {
+  int padded_dim;
+  int task_vectors;
+  uint64_t most_tasks;  // of one job
+};
+
+Plan MakePlan(const device::PrefillParams& params, unsigned concurrency) {
+  constexpr int kFewestVectors = 4 * kRows;
+  constexpr uint64_t kTasksPerThread = 4;
+  uint64_t vectors = 0;
+  uint64_t most_rows = 0;
+  for (uint32_t job_idx = 0; job_idx < params.num_jobs; ++job_idx) {
+    const uint64_t rows = params.jobs[job_idx].num_rows;
+    vectors += rows * params.group;
+    most_rows = rows > most_rows ? rows : most_rows;
+  }
+  const int padded_dim = RoundUpTo(static_cast<int>(params.pool.head_dim), kColumns);
+  const int most_vectors = Min(kMaxVectors, kQueryFloats / padded_dim / kRows * kRows);
+  const uint64_t share = vectors / (kTasksPerThread * concurrency);
+  int task_vectors = most_vectors;
+  if (concurrency > 1 && share < static_cast<uint64_t>(most_vectors)) {
+    const int fewest = Min(kFewestVectors, most_vectors);
+    const int rounded = RoundUpTo(static_cast<int>(share), kRows);
+    task_vectors = rounded > fewest ? rounded : fewest;
+  }
+  const auto step = static_cast<uint64_t>(task_vectors);
+  return {padded_dim, task_vectors, (most_rows * params.group + step - 1) / step};
+}
+
+// Task number `number` of the call: the latest vectors of every job first, because they take
+// longest. An empty task, when the job has fewer.
+Task MakeTask(const device::PrefillParams& params, const Plan& plan, uint64_t number) {
+  const device::PrefillJob& job = params.jobs[number % params.num_jobs];
+  const uint64_t from_end = number / params.num_jobs;
+  const auto step = static_cast<uint64_t>(plan.task_vectors);
+  const uint64_t vectors = uint64_t{job.num_rows} * params.group;
+  const uint64_t num_tasks = (vectors + step - 1) / step;
+  Task task = {&params,
+               &job,
+               static_cast<int>(params.pool.head_dim),
+               plan.padded_dim,
+               TileKeys(plan.padded_dim),
+               0,
+               0};
+  if (from_end < num_tasks) {
+    task.first_vector = (num_tasks - 1 - from_end) * step;
+    const uint64_t rest = vectors - task.first_vector;
+    task.num_vectors = static_cast<int>(rest < step ? rest : step);
+  }
+  return task;
+}
+
+}  // namespace
+
+void DensePrefill(const device::OpContext& context, const device::PrefillParams& params) {
+  const unsigned concurrency = context.executor->concurrency();
+  const Plan plan = MakePlan(params, concurrency);
+  const uint64_t num_tasks = plan.most_tasks * params.num_jobs;
+  // Workers take tasks from one counter: an executor's own order could leave a long task for the
+  // end.
+  const uint64_t num_workers = num_tasks < concurrency ? num_tasks : concurrency;
+  uint64_t next_task = 0;
+  WithTag(params.pool.kv_dtype, [&](auto tag) {
+    device::ParallelFor(*context.executor, num_workers, [&](size_t) {
+      for (;;) {
+        const uint64_t number = __atomic_fetch_add(&next_task, 1, __ATOMIC_RELAXED);
+        if (number >= num_tasks) {
+          return;
+        }
+        const Task task = MakeTask(params, plan, number);
+        if (task.num_vectors > 0) {
+          RunTask(tag, task);
+        }
+      }
+    });
+  });
+}
+
+}  // namespace hipattn::host::HIPATTN_ISA
