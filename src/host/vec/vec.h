@@ -24,6 +24,9 @@
 // - LaneRange: the lanes [begin, end); values outside 0 .. kLanes are cut
 // - Select: yes where the mask, else no: a copy of bits, whatever the other operand holds
 // - ReduceAdd, ReduceMax: over the lanes, halves against halves, then quarters, and so on
+// - Octets, OctetsAbs, AddOctets: of 16 floats in kPanelVectors vectors. Make them from the first 8
+//   lanes of one vector and 8 lanes of another that is the same in all octets, or of x and Abs(x),
+//   x the same in all lanes; add floats 8-15 to 0-7, which end in the first 8 lanes.
 // - Round: to the nearest integer, ties to even; |x| < 2^22
 // - Scale2: x * 2^n for whole numbers n in [-126, 127]
 // - PrefetchL1, PrefetchL2

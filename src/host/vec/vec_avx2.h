@@ -200,6 +200,18 @@ static inline VF Select(VM mask, VF yes, VF no) {
   return _mm256_blendv_ps(no, yes, _mm256_castsi256_ps(mask));
 }
 
+static inline void Octets(VF first, VF second, VF (&v)[2]) {
+  v[0] = first;
+  v[1] = second;
+}
+static inline void OctetsAbs(VF x, VF (&v)[2]) {
+  v[0] = x;
+  v[1] = Abs(x);
+}
+static inline VF AddOctets(const VF (&v)[2]) {
+  return Add(v[0], v[1]);
+}
+
 static inline float ReduceAdd(VF v) {
   __m128 four = _mm_add_ps(_mm256_castps256_ps128(v), _mm256_extractf128_ps(v, 1));
   four = _mm_add_ps(four, _mm_movehl_ps(four, four));

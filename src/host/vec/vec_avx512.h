@@ -196,6 +196,16 @@ static inline VF Select(VM mask, VF yes, VF no) {
   return _mm512_mask_mov_ps(no, mask, yes);
 }
 
+static inline void Octets(VF first, VF second, VF (&v)[1]) {
+  v[0] = _mm512_mask_mov_ps(first, 0xff00, second);
+}
+static inline void OctetsAbs(VF x, VF (&v)[1]) {
+  v[0] = _mm512_mask_and_ps(x, 0xff00, x, _mm512_castsi512_ps(_mm512_set1_epi32(0x7fffffff)));
+}
+static inline VF AddOctets(const VF (&v)[1]) {
+  return _mm512_add_ps(v[0], _mm512_shuffle_f32x4(v[0], v[0], 0x4e));
+}
+
 static inline float ReduceAdd(VF v) {
   const __m256 eight = _mm256_add_ps(_mm512_castps512_ps256(v), _mm512_extractf32x8_ps(v, 1));
   __m128 four = _mm_add_ps(_mm256_castps256_ps128(eight), _mm256_extractf128_ps(eight, 1));

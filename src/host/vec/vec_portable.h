@@ -171,6 +171,18 @@ static inline VF Select(VM mask, VF yes, VF no) {
   return {Choose(mask.lo, yes.lo, no.lo), Choose(mask.hi, yes.hi, no.hi)};
 }
 
+static inline void Octets(VF first, VF second, VF (&v)[2]) {
+  v[0] = first;
+  v[1] = second;
+}
+static inline void OctetsAbs(VF x, VF (&v)[2]) {
+  v[0] = x;
+  v[1] = Abs(x);
+}
+static inline VF AddOctets(const VF (&v)[2]) {
+  return Add(v[0], v[1]);
+}
+
 static inline float ReduceAdd(VF v) {
   const Float4 four = v.lo + v.hi;
   return (four[0] + four[2]) + (four[1] + four[3]);
