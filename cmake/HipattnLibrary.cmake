@@ -67,6 +67,9 @@ if(HIPATTN_SHARED)
   set_target_properties(hipattn_shared PROPERTIES VERSION ${PROJECT_VERSION} SOVERSION ${PROJECT_VERSION_MAJOR}
                         LINK_DEPENDS ${PROJECT_SOURCE_DIR}/cmake/libhipattn.map)
   target_link_options(hipattn_shared PRIVATE LINKER:--version-script=${PROJECT_SOURCE_DIR}/cmake/libhipattn.map)
+  if(NOT HIPATTN_SANITIZE)  # a sanitizer's runtime is in the program
+    target_link_options(hipattn_shared PRIVATE LINKER:--no-undefined)
+  endif()
   list(APPEND HIPATTN_LIBRARIES hipattn_shared)
 endif()
 foreach(library IN LISTS HIPATTN_LIBRARIES)

@@ -9,7 +9,9 @@ int main(void) {
     q[i] = k[i] = 1.0F;
     v[i] = (float)i;
   }
-  hipattn_engine_options_t options = {.struct_size = sizeof options, .num_layers = 1, .num_q_heads = 1, .num_kv_heads = 1, .head_dim = 64};
+  hipattn_engine_options_t options = HIPATTN_ENGINE_OPTIONS_INIT;
+  options.num_layers = options.num_q_heads = options.num_kv_heads = 1;
+  options.head_dim = 64;
   hipattn_engine_t* engine = NULL;
   hipattn_sequence_t* sequence = NULL;
   const uint32_t one = 1;
@@ -18,8 +20,9 @@ int main(void) {
     status = hipattn_sequence_create(engine, NULL, &sequence);
   }
   if (status == HIPATTN_OK) {
-    hipattn_attend_args_t args = {.struct_size = sizeof args, .num_sequences = 1, .sequences = &sequence,
-                                  .num_new_tokens = &one, .q = q, .k = k, .v = v, .out = out};
+    hipattn_attend_args_t args = HIPATTN_ATTEND_ARGS_INIT;
+    args.num_sequences = 1, args.sequences = &sequence, args.num_new_tokens = &one;
+    args.q = q, args.k = k, args.v = v, args.out = out;
     status = hipattn_attend(engine, &args);
   }
   if (status != HIPATTN_OK) {
