@@ -32,9 +32,11 @@ else()
   set(HIPATTN_PC_PREFIX "\${pcfiledir}/${hipattn_pc_up}")
   set(HIPATTN_PC_LIBDIR "\${prefix}/${CMAKE_INSTALL_LIBDIR}")
 endif()
-set(HIPATTN_PC_REQUIRES_PRIVATE hwloc)
+# What a program linked with libhipattn.a needs, as flags and not as Requires.private: pkg-config --static would follow hwloc's own
+# private libraries (-ludev, ...), which only a wholly static program needs, and oneTBB cannot be in one.
+string(JOIN " " HIPATTN_PC_LIBS_PRIVATE ${HWLOC_LDFLAGS})
 if(HIPATTN_TBB)
-  string(APPEND HIPATTN_PC_REQUIRES_PRIVATE ", tbb")
+  string(APPEND HIPATTN_PC_LIBS_PRIVATE " -ltbb")
 endif()
 configure_file(${PROJECT_SOURCE_DIR}/cmake/hipattn.pc.in ${PROJECT_BINARY_DIR}/hipattn.pc @ONLY)
 install(FILES ${PROJECT_BINARY_DIR}/hipattn.pc DESTINATION ${CMAKE_INSTALL_LIBDIR}/pkgconfig)
