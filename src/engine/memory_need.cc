@@ -21,8 +21,10 @@ uint64_t GrownArray(uint64_t size) {
 }
 
 bool KeepsSummaries(const AttentionOptions& attention) {
+  const bool searches =
+      attention.decode() != DecodeMode::kDense || attention.prefill() == PrefillMode::kHip;
   const Search search = attention.search_kind();
-  return (search == Search::kTree || search == Search::kFlat) &&
+  return searches && (search == Search::kTree || search == Search::kFlat) &&
          attention.scorer_kind() != Scorer::kExact;
 }
 
