@@ -175,6 +175,7 @@ void HeadStore::Trim(const StoreContext& context, uint64_t num_tokens) {
       kept_[level - kept_level].Truncate(nodes);
     }
   }
+  slots_.Shrink(*context.memory);
   room_tokens_ = 0;  // the next MakeRoom looks again
 }
 

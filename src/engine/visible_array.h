@@ -85,6 +85,21 @@ class VisibleArray {
   static_assert(std::is_trivially_copyable_v<T>);
 
  public:
+  VisibleArray() = default;
+  VisibleArray(VisibleArray&& other) noexcept
+      : memory_(std::move(other.memory_)),
+        size_(std::exchange(other.size_, 0)),
+        capacity_(std::exchange(other.capacity_, 0)) {}
+  VisibleArray& operator=(VisibleArray&& other) noexcept {
+    std::swap(memory_, other.memory_);
+    std::swap(size_, other.size_);
+    std::swap(capacity_, other.capacity_);
+    return *this;
+  }
+  VisibleArray(const VisibleArray&) = delete;
+  VisibleArray& operator=(const VisibleArray&) = delete;
+  ~VisibleArray() = default;
+
   size_t size() const { return size_; }
   T* data() const { return memory_.buffer().template as<T>(); }
   T& operator[](size_t i) const { return data()[i]; }
@@ -109,6 +124,20 @@ class VisibleArray {
   // REQUIRES: room.
   void Append(T value) { data()[size_++] = value; }
   void Truncate(size_t size) { size_ = std::min(size, size_); }
+
+  // Gives back room that is more than twice what is used; keeps it when a smaller copy cannot be
+  // had.
+  void Shrink(IndexMemory& memory) {
+    if (capacity_ <= 2 * size_ + 16) {
+      return;
+    }
+    VisibleArray smaller;
+    if (size_ == 0 || smaller.Reserve(memory, size_).ok()) {
+      std::copy_n(data(), size_, smaller.data());
+      smaller.size_ = size_;
+      *this = std::move(smaller);
+    }
+  }
 
  private:
   ChargedBuffer memory_;
