@@ -90,9 +90,9 @@ Result<double> ReadAttendedShare(const Engine& engine, const Sequence& sequence)
   for (uint32_t layer = 0; status.ok() && layer < options.num_layers; ++layer) {
     for (uint32_t head = 0; status.ok() && head < options.num_kv_heads; ++head) {
       uint32_t blocks = 0;
-      status = CheckHipattn(
-          hipattn_sequence_selection(sequence.get(), layer, head, nullptr, 0, &blocks),
-          "read the selection");
+      status =
+          CheckHipattn(hipattn_sequence_selection(sequence.get(), layer, head, nullptr, 0, &blocks),
+                       "read the selection");
       attended += std::min<uint64_t>(uint64_t{blocks} * options.block_tokens, length);
     }
   }

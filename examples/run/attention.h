@@ -5,13 +5,13 @@
 #ifndef HIPATTN_EXAMPLES_RUN_ATTENTION_H_
 #define HIPATTN_EXAMPLES_RUN_ATTENTION_H_
 
-#include <cstdint>
-#include <memory>
-
 #include "hipattn/hipattn.h"
 
 #include "llama_model.h"
 #include "result.h"
+
+#include <cstdint>
+#include <memory>
 
 namespace hipattn_run {
 

@@ -14,7 +14,7 @@ struct Candidate {
   double rank;
   size_t left;
   size_t right;
-  int32_t left_symbol;   // what the pair was when it was found: stale if it changed since
+  int32_t left_symbol;  // what the pair was when it was found: stale if it changed since
   int32_t right_symbol;
   int32_t result;
 

@@ -9,7 +9,9 @@ namespace {
 
 // The words between the start of a system turn and its end, if the template spells them out:
 // anything with quotes or braces in it is program text.
-std::string FindSystemMessage(std::string_view jinja, std::string_view begin, std::string_view end) {
+std::string FindSystemMessage(std::string_view jinja,
+                              std::string_view begin,
+                              std::string_view end) {
   for (size_t at = jinja.find(begin); at != std::string_view::npos;
        at = jinja.find(begin, at + begin.size())) {
     std::string_view rest = jinja.substr(at + begin.size());
@@ -53,11 +55,12 @@ std::string ChatTemplate::Apply(std::string_view user_message) const {
       if (!system_message_.empty()) {
         text = Concat("<|im_start|>system\n", system_message_, "<|im_end|>\n");
       }
-      return Concat(text, "<|im_start|>user\n", user_message,
-                    "<|im_end|>\n<|im_start|>assistant\n");
+      return Concat(
+          text, "<|im_start|>user\n", user_message, "<|im_end|>\n<|im_start|>assistant\n");
     }
     case Family::kLlama3:
-      return Concat("<|start_header_id|>user<|end_header_id|>\n\n", user_message,
+      return Concat("<|start_header_id|>user<|end_header_id|>\n\n",
+                    user_message,
                     "<|eot_id|><|start_header_id|>assistant<|end_header_id|>\n\n");
     case Family::kNone:
       break;

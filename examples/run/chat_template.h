@@ -6,10 +6,10 @@
 #ifndef HIPATTN_EXAMPLES_RUN_CHAT_TEMPLATE_H_
 #define HIPATTN_EXAMPLES_RUN_CHAT_TEMPLATE_H_
 
+#include "gguf.h"
+
 #include <string>
 #include <string_view>
-
-#include "gguf.h"
 
 namespace hipattn_run {
 

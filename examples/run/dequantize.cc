@@ -55,8 +55,8 @@ RUN_FOR_EACH_ISA(DequantizeRow,
 void DequantizeRows(const WeightRows& rows, float* out) {
   const size_t row_bytes = RowBytes(rows.type, rows.columns);
   for (size_t r = rows.begin; r < rows.end; ++r) {
-    DequantizeRow(rows.type, rows.data + r * row_bytes, rows.columns,
-                  out + (r - rows.begin) * rows.columns);
+    DequantizeRow(
+        rows.type, rows.data + r * row_bytes, rows.columns, out + (r - rows.begin) * rows.columns);
   }
 }
 

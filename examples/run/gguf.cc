@@ -125,11 +125,10 @@ class GgufParser {
     uint64_t length = 0;
     RUN_RETURN_IF_ERROR(Read(what, &length));
     if (length > remaining()) {
-      return Status::Error(what, " has length ", length, ", the file has ", remaining(),
-                           " bytes left");
+      return Status::Error(
+          what, " has length ", length, ", the file has ", remaining(), " bytes left");
     }
-    *text = {reinterpret_cast<const char*>(bytes_.data() + position_),
-             static_cast<size_t>(length)};
+    *text = {reinterpret_cast<const char*>(bytes_.data() + position_), static_cast<size_t>(length)};
     position_ += length;
     return {};
   }
@@ -143,14 +142,16 @@ class GgufParser {
     }
     RUN_RETURN_IF_ERROR(Read("the version", &version));
     if (version != 2 && version != 3) {
-      return Status::Error("GGUF version ", version, " is not supported, only 2 and 3 are",
+      return Status::Error("GGUF version ",
+                           version,
+                           " is not supported, only 2 and 3 are",
                            (version & 0xffff) == 0 ? " (a big-endian file?)" : "");
     }
     RUN_RETURN_IF_ERROR(Read("the number of tensors", num_tensors));
     RUN_RETURN_IF_ERROR(Read("the number of metadata entries", num_values));
     if (*num_values > remaining() / kMinKeyValueBytes) {
-      return Status::Error("the number of metadata entries, ", *num_values,
-                           ", cannot fit into the file");
+      return Status::Error(
+          "the number of metadata entries, ", *num_values, ", cannot fit into the file");
     }
     if (*num_tensors > remaining() / kMinTensorBytes) {
       return Status::Error("the number of tensors, ", *num_tensors, ", cannot fit into the file");
@@ -222,8 +223,8 @@ class GgufParser {
       return Status::Error(what, " has elements of the unknown type ", type);
     }
     if (array->count > remaining() / size) {
-      return Status::Error(what, " has ", array->count, " elements, the file has ", remaining(),
-                           " bytes left");
+      return Status::Error(
+          what, " has ", array->count, " elements, the file has ", remaining(), " bytes left");
     }
     array->numbers = bytes_.subspan(position_, array->count * size);
     position_ += array->count * size;
@@ -241,8 +242,7 @@ class GgufParser {
     uint64_t elements = 1;
     for (uint32_t d = 0; d < tensor.num_dims; ++d) {
       RUN_RETURN_IF_ERROR(Read(what, &tensor.dims[d]));
-      if (tensor.dims[d] == 0 ||
-          tensor.dims[d] > std::numeric_limits<int64_t>::max() / elements) {
+      if (tensor.dims[d] == 0 || tensor.dims[d] > std::numeric_limits<int64_t>::max() / elements) {
         return Status::Error(what, " has the impossible dimension ", tensor.dims[d]);
       }
       elements *= tensor.dims[d];
@@ -257,8 +257,14 @@ class GgufParser {
     }
     tensor.type = info->type;
     if (tensor.dims[0] % info->block_elements != 0) {
-      return Status::Error(what, " has rows of ", tensor.dims[0], ", not a multiple of the ",
-                           info->block_elements, " weights of a ", info->name, " block");
+      return Status::Error(what,
+                           " has rows of ",
+                           tensor.dims[0],
+                           ", not a multiple of the ",
+                           info->block_elements,
+                           " weights of a ",
+                           info->name,
+                           " block");
     }
     if (!file->tensor_index_.emplace(tensor.name, file->tensors_.size()).second) {
       return Status::Error(what, " appears twice");
@@ -278,8 +284,8 @@ class GgufParser {
       return value.status();
     }
     if (!std::has_single_bit(value.value()) || value.value() > kMaxAlignment) {
-      return Status::Error("general.alignment is ", value.value(), ", not a power of two up to ",
-                           kMaxAlignment);
+      return Status::Error(
+          "general.alignment is ", value.value(), ", not a power of two up to ", kMaxAlignment);
     }
     *alignment = value.value();
     return {};
@@ -299,8 +305,15 @@ class GgufParser {
         return Status::Error(what, " has offset ", offsets[i], ", not a multiple of ", alignment);
       }
       if (offsets[i] > data_bytes || blocks > (data_bytes - offsets[i]) / info.block_bytes) {
-        return Status::Error(what, " (", blocks, " blocks of ", info.block_bytes,
-                             " bytes at offset ", offsets[i], ") lies outside the ", data_bytes,
+        return Status::Error(what,
+                             " (",
+                             blocks,
+                             " blocks of ",
+                             info.block_bytes,
+                             " bytes at offset ",
+                             offsets[i],
+                             ") lies outside the ",
+                             data_bytes,
                              " bytes of tensor data in the file");
       }
       tensor.data = bytes_.subspan(data_begin + offsets[i], blocks * info.block_bytes);
@@ -402,7 +415,9 @@ Result<const GgufArray*> GgufFile::GetArray(std::string_view key, GgufType eleme
   const GgufValue* value = Find(key);
   const auto* array = value == nullptr ? nullptr : std::get_if<GgufArray>(value);
   if (array == nullptr || array->element_type != element_type) {
-    return Status::Error("metadata '", key, "' is missing or not an array of type ",
+    return Status::Error("metadata '",
+                         key,
+                         "' is missing or not an array of type ",
                          static_cast<uint32_t>(element_type));
   }
   return array;

@@ -14,6 +14,10 @@
 #ifndef HIPATTN_EXAMPLES_RUN_GGUF_H_
 #define HIPATTN_EXAMPLES_RUN_GGUF_H_
 
+#include "mapped_file.h"
+#include "result.h"
+#include "tensor_type.h"
+
 #include <array>
 #include <cstdint>
 #include <optional>
@@ -23,10 +27,6 @@
 #include <unordered_map>
 #include <variant>
 #include <vector>
-
-#include "mapped_file.h"
-#include "result.h"
-#include "tensor_type.h"
 
 namespace hipattn_run {
 

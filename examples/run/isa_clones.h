@@ -10,20 +10,22 @@
 #include "quant_matvec.h"
 
 #if defined(__x86_64__)
-#define RUN_FOR_EACH_ISA(name, parameters, arguments)                              \
-  [[gnu::target("avx2,fma,f16c")]] static void name##Avx2 parameters {             \
-    name##Body arguments;                                                          \
-  }                                                                                \
-  void name parameters {                                                           \
-    static const bool kHasAvx2 = ::hipattn_run::IsSupported(MatvecIsa::kAvx2);     \
-    if (kHasAvx2) {                                                                \
-      return name##Avx2 arguments;                                                 \
-    }                                                                              \
-    name##Body arguments;                                                          \
+#define RUN_FOR_EACH_ISA(name, parameters, arguments)                          \
+  [[gnu::target("avx2,fma,f16c")]] static void name##Avx2 parameters {         \
+    name##Body arguments;                                                      \
+  }                                                                            \
+  void name parameters {                                                       \
+    static const bool kHasAvx2 = ::hipattn_run::IsSupported(MatvecIsa::kAvx2); \
+    if (kHasAvx2) {                                                            \
+      return name##Avx2 arguments;                                             \
+    }                                                                          \
+    name##Body arguments;                                                      \
   }
 #else
 #define RUN_FOR_EACH_ISA(name, parameters, arguments) \
-  void name parameters { name##Body arguments; }
+  void name parameters {                              \
+    name##Body arguments;                             \
+  }
 #endif
 
 #endif  // HIPATTN_EXAMPLES_RUN_ISA_CLONES_H_

@@ -2,10 +2,10 @@
 // SPDX-FileCopyrightText: The hipattn authors
 #include "llama_forward.h"
 
-#include <algorithm>
-
 #include "matrix_product.h"
 #include "vector_ops.h"
+
+#include <algorithm>
 
 namespace hipattn_run {
 namespace {
@@ -50,14 +50,13 @@ Status LlamaForward::Run(hipattn_sequence_t* sequence,
                          float* logits) {
   const LlamaConfig& config = model_.config;
   if (tokens.empty() || tokens.size() > max_chunk_tokens_) {
-    return Status::Error(
-        "a chunk has ", tokens.size(), " tokens, not 1 to ", max_chunk_tokens_);
+    return Status::Error("a chunk has ", tokens.size(), " tokens, not 1 to ", max_chunk_tokens_);
   }
   for (size_t i = 0; i < tokens.size(); ++i) {
     const auto token = static_cast<size_t>(tokens[i]);
     if (tokens[i] < 0 || token >= config.vocab_size) {
-      return Status::Error("token ", tokens[i], " is outside the vocabulary of ",
-                           config.vocab_size);
+      return Status::Error(
+          "token ", tokens[i], " is outside the vocabulary of ", config.vocab_size);
     }
     DequantizeRows(model_.token_embedding.Rows(token, token + 1),
                    residual_.data() + i * config.embedding);
@@ -67,8 +66,7 @@ Status LlamaForward::Run(hipattn_sequence_t* sequence,
   }
   if (logits != nullptr) {
     const float* last = residual_.data() + (tokens.size() - 1) * config.embedding;
-    RmsNorm(last, model_.output_norm.data(), config.embedding, config.norm_epsilon,
-            normed_.data());
+    RmsNorm(last, model_.output_norm.data(), config.embedding, config.norm_epsilon, normed_.data());
     const Product product[] = {{&model_.output, logits}};
     MultiplyAll(product, normed_.data(), 1, workers_);
   }
@@ -122,7 +120,10 @@ void LlamaForward::Normalize(const std::vector<float>& weight, size_t tokens) {
   const size_t width = model_.config.embedding;
   ForRows(tokens, workers_, [&](size_t begin, size_t end) {
     for (size_t t = begin; t < end; ++t) {
-      RmsNorm(residual_.data() + t * width, weight.data(), width, model_.config.norm_epsilon,
+      RmsNorm(residual_.data() + t * width,
+              weight.data(),
+              width,
+              model_.config.norm_epsilon,
               normed_.data() + t * width);
     }
   });
@@ -131,8 +132,7 @@ void LlamaForward::Normalize(const std::vector<float>& weight, size_t tokens) {
 void LlamaForward::AddResidual(size_t tokens) {
   const size_t width = model_.config.embedding;
   ForRows(tokens, workers_, [&](size_t begin, size_t end) {
-    AddTo(residual_.data() + begin * width, update_.data() + begin * width,
-          (end - begin) * width);
+    AddTo(residual_.data() + begin * width, update_.data() + begin * width, (end - begin) * width);
   });
 }
 

@@ -11,14 +11,14 @@
 #ifndef HIPATTN_EXAMPLES_RUN_LLAMA_FORWARD_H_
 #define HIPATTN_EXAMPLES_RUN_LLAMA_FORWARD_H_
 
-#include <cstdint>
-#include <span>
-#include <vector>
-
 #include "attention.h"
 #include "llama_model.h"
 #include "result.h"
 #include "workers.h"
+
+#include <cstdint>
+#include <span>
+#include <vector>
 
 namespace hipattn_run {
 

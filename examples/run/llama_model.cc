@@ -25,8 +25,7 @@ Status ReadSize(const GgufFile& file, const std::string& key, size_t limit, size
 }
 
 // Leaves `value` as it is where the file lacks the key.
-Status ReadOptionalSize(
-    const GgufFile& file, const std::string& key, size_t limit, size_t* value) {
+Status ReadOptionalSize(const GgufFile& file, const std::string& key, size_t limit, size_t* value) {
   return file.Find(key) == nullptr ? Status() : ReadSize(file, key, limit, value);
 }
 
@@ -74,8 +73,8 @@ Status ReadConfig(const GgufFile& file, LlamaConfig* config) {
     return architecture.status();
   }
   if (architecture.value() != "llama") {
-    return Status::Error("general.architecture is '", architecture.value(),
-                         "', only 'llama' is supported");
+    return Status::Error(
+        "general.architecture is '", architecture.value(), "', only 'llama' is supported");
   }
   RUN_RETURN_IF_ERROR(CheckSupported(file));
   constexpr size_t kMaxTokens = std::numeric_limits<uint32_t>::max();
@@ -90,8 +89,10 @@ Status ReadConfig(const GgufFile& file, LlamaConfig* config) {
   RUN_RETURN_IF_ERROR(ReadOptionalSize(
       file, "llama.attention.head_count_kv", config->num_q_heads, &config->num_kv_heads));
   if (config->num_q_heads % config->num_kv_heads != 0) {
-    return Status::Error("llama.attention.head_count ", config->num_q_heads,
-                         " is not a multiple of head_count_kv ", config->num_kv_heads);
+    return Status::Error("llama.attention.head_count ",
+                         config->num_q_heads,
+                         " is not a multiple of head_count_kv ",
+                         config->num_kv_heads);
   }
   config->head_dim = config->embedding / config->num_q_heads;
   RUN_RETURN_IF_ERROR(
@@ -100,8 +101,11 @@ Status ReadConfig(const GgufFile& file, LlamaConfig* config) {
   RUN_RETURN_IF_ERROR(
       ReadOptionalSize(file, "llama.attention.value_length", kMaxWidth, &value_length));
   if (value_length != config->head_dim || config->head_dim == 0) {
-    return Status::Error("llama.attention.value_length ", value_length, " and key length ",
-                         config->head_dim, " are not supported together");
+    return Status::Error("llama.attention.value_length ",
+                         value_length,
+                         " and key length ",
+                         config->head_dim,
+                         " are not supported together");
   }
   config->rope_dim = config->head_dim;
   RUN_RETURN_IF_ERROR(
@@ -110,19 +114,28 @@ Status ReadConfig(const GgufFile& file, LlamaConfig* config) {
   if (file.Find("llama.rope.freq_base") != nullptr) {
     RUN_RETURN_IF_ERROR(ReadPositiveFloat(file, "llama.rope.freq_base", &config->rope_theta));
   }
-  return ReadPositiveFloat(
-      file, "llama.attention.layer_norm_rms_epsilon", &config->norm_epsilon);
+  return ReadPositiveFloat(file, "llama.attention.layer_norm_rms_epsilon", &config->norm_epsilon);
 }
 
-Result<const GgufTensor*> FindShaped(
-    const GgufFile& file, const std::string& name, size_t rows, size_t columns) {
+Result<const GgufTensor*> FindShaped(const GgufFile& file,
+                                     const std::string& name,
+                                     size_t rows,
+                                     size_t columns) {
   const GgufTensor* tensor = file.FindTensor(name);
   if (tensor == nullptr) {
     return Status::Error("tensor '", name, "' is missing");
   }
   if (tensor->columns() != columns || tensor->rows() != rows) {
-    return Status::Error("tensor '", name, "' has ", tensor->rows(), " rows of ",
-                         tensor->columns(), ", not ", rows, " of ", columns);
+    return Status::Error("tensor '",
+                         name,
+                         "' has ",
+                         tensor->rows(),
+                         " rows of ",
+                         tensor->columns(),
+                         ", not ",
+                         rows,
+                         " of ",
+                         columns);
   }
   return tensor;
 }
@@ -137,8 +150,10 @@ Status LoadWeight(
   return {};
 }
 
-Status LoadVector(
-    const GgufFile& file, const std::string& name, size_t size, std::vector<float>* values) {
+Status LoadVector(const GgufFile& file,
+                  const std::string& name,
+                  size_t size,
+                  std::vector<float>* values) {
   Weight weight;
   RUN_RETURN_IF_ERROR(LoadWeight(file, name, 1, size, &weight));
   values->resize(size);
@@ -168,13 +183,12 @@ Status LoadRope(const GgufFile& file, LlamaModel* model) {
   return {};
 }
 
-Status LoadLayer(
-    const GgufFile& file, const LlamaConfig& config, size_t index, LlamaLayer* layer) {
+Status LoadLayer(const GgufFile& file, const LlamaConfig& config, size_t index, LlamaLayer* layer) {
   const std::string prefix = Concat("blk.", index, ".");
-  RUN_RETURN_IF_ERROR(LoadVector(
-      file, prefix + "attn_norm.weight", config.embedding, &layer->attention_norm));
-  RUN_RETURN_IF_ERROR(LoadVector(
-      file, prefix + "ffn_norm.weight", config.embedding, &layer->feed_forward_norm));
+  RUN_RETURN_IF_ERROR(
+      LoadVector(file, prefix + "attn_norm.weight", config.embedding, &layer->attention_norm));
+  RUN_RETURN_IF_ERROR(
+      LoadVector(file, prefix + "ffn_norm.weight", config.embedding, &layer->feed_forward_norm));
   struct Entry {
     const char* name;
     size_t rows, columns;
@@ -204,8 +218,8 @@ Status LoadAll(const GgufFile& file, LlamaModel* model) {
     return Status::Error("tensor 'token_embd.weight' is missing");
   }
   config.vocab_size = embedding->rows();
-  RUN_RETURN_IF_ERROR(LoadWeight(file, "token_embd.weight", config.vocab_size, config.embedding,
-                                 &model->token_embedding));
+  RUN_RETURN_IF_ERROR(LoadWeight(
+      file, "token_embd.weight", config.vocab_size, config.embedding, &model->token_embedding));
   model->output = model->token_embedding;
   if (file.FindTensor("output.weight") != nullptr) {
     RUN_RETURN_IF_ERROR(

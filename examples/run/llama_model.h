@@ -5,19 +5,19 @@
 #ifndef HIPATTN_EXAMPLES_RUN_LLAMA_MODEL_H_
 #define HIPATTN_EXAMPLES_RUN_LLAMA_MODEL_H_
 
-#include <cstddef>
-#include <cstdint>
-#include <vector>
-
 #include "gguf.h"
 #include "quant_matvec.h"
 #include "result.h"
+
+#include <cstddef>
+#include <cstdint>
+#include <vector>
 
 namespace hipattn_run {
 
 struct LlamaConfig {
   size_t num_layers = 0;
-  size_t embedding = 0;     // width of the residual stream
+  size_t embedding = 0;  // width of the residual stream
   size_t feed_forward = 0;
   size_t num_q_heads = 0;
   size_t num_kv_heads = 0;

@@ -5,12 +5,6 @@
 // hipattn's, through the C API; see llama_forward.cc for the calls.
 //
 // Exit codes: 0 done, 1 failed, 2 wrong command line.
-#include <exception>
-#include <iostream>
-#include <string>
-#include <string_view>
-#include <vector>
-
 #include "chat_template.h"
 #include "gguf.h"
 #include "llama_model.h"
@@ -19,6 +13,12 @@
 #include "report.h"
 #include "session.h"
 #include "tokenizer.h"
+
+#include <exception>
+#include <iostream>
+#include <string>
+#include <string_view>
+#include <vector>
 
 namespace hipattn_run {
 namespace {
@@ -48,8 +48,8 @@ Status AnswerOnce(const Options& options,
                   Session& session,
                   const Sequence& sequence,
                   Report* report) {
-  Result<Answer> answer = session.Generate(
-      sequence, [](std::string_view text) { std::cout << text << std::flush; });
+  Result<Answer> answer =
+      session.Generate(sequence, [](std::string_view text) { std::cout << text << std::flush; });
   if (!answer.ok()) {
     return answer.status();
   }

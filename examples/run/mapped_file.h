@@ -6,12 +6,12 @@
 #ifndef HIPATTN_EXAMPLES_RUN_MAPPED_FILE_H_
 #define HIPATTN_EXAMPLES_RUN_MAPPED_FILE_H_
 
+#include "result.h"
+
 #include <cstdint>
 #include <memory>
 #include <span>
 #include <string>
-
-#include "result.h"
 
 namespace hipattn_run {
 

@@ -41,25 +41,26 @@ size_t TotalRows(std::span<const Product> products) {
 void MultiplyToken(std::span<const Product> products, const float* x, Workers& workers) {
   // Several tiles per thread, each long enough (some 10 us) to be worth handing out.
   constexpr size_t kMinRows = 64;
-  const size_t tile_rows =
-      std::max(kMinRows, TotalRows(products) / (4 * workers.num_threads()));
+  const size_t tile_rows = std::max(kMinRows, TotalRows(products) / (4 * workers.num_threads()));
   const std::vector<Tile> tiles = CutTiles(products, tile_rows);
   Activation activation;
   QuantizeActivation({x, products[0].weight->columns}, &activation);
   workers.ForEach(tiles.size(), [&](size_t i) {
     const Tile& tile = tiles[i];
-    MultiplyRows(tile.product->weight->Rows(tile.begin, tile.end), activation,
-                 tile.product->y + tile.begin);
+    MultiplyRows(
+        tile.product->weight->Rows(tile.begin, tile.end), activation, tile.product->y + tile.begin);
   });
 }
 
-void MultiplyChunk(
-    std::span<const Product> products, const float* x, size_t tokens, Workers& workers) {
+void MultiplyChunk(std::span<const Product> products,
+                   const float* x,
+                   size_t tokens,
+                   Workers& workers) {
   // BLAS repacks the input for every tile, so tiles are wide; an expanded tile should stay in the
   // second-level cache's reach.
   constexpr size_t kMaxRows = 384;
-  const size_t per_thread = (TotalRows(products) + workers.num_threads() - 1) /
-                            workers.num_threads();
+  const size_t per_thread =
+      (TotalRows(products) + workers.num_threads() - 1) / workers.num_threads();
   const std::vector<Tile> tiles = CutTiles(products, std::min(kMaxRows, per_thread));
   workers.ForEach(tiles.size(), [&](size_t i) {
     const Tile& tile = tiles[i];
@@ -68,19 +69,33 @@ void MultiplyChunk(
     expanded.resize((tile.end - tile.begin) * weight.columns);
     DequantizeRows(weight.Rows(tile.begin, tile.end), expanded.data());
     const auto blas_int = [](size_t value) { return static_cast<int>(value); };
-    cblas_sgemm(CblasRowMajor, CblasNoTrans, CblasTrans, blas_int(tokens),
-                blas_int(tile.end - tile.begin), blas_int(weight.columns), 1.0F, x,
-                blas_int(weight.columns), expanded.data(), blas_int(weight.columns), 0.0F,
-                tile.product->y + tile.begin, blas_int(weight.rows));
+    cblas_sgemm(CblasRowMajor,
+                CblasNoTrans,
+                CblasTrans,
+                blas_int(tokens),
+                blas_int(tile.end - tile.begin),
+                blas_int(weight.columns),
+                1.0F,
+                x,
+                blas_int(weight.columns),
+                expanded.data(),
+                blas_int(weight.columns),
+                0.0F,
+                tile.product->y + tile.begin,
+                blas_int(weight.rows));
   });
 }
 
 }  // namespace
 
-void UseSingleThreadedBlas() { openblas_set_num_threads(1); }
+void UseSingleThreadedBlas() {
+  openblas_set_num_threads(1);
+}
 
-void MultiplyAll(
-    std::span<const Product> products, const float* x, size_t tokens, Workers& workers) {
+void MultiplyAll(std::span<const Product> products,
+                 const float* x,
+                 size_t tokens,
+                 Workers& workers) {
   if (tokens == 1) {
     MultiplyToken(products, x, workers);
   } else {

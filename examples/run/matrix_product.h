@@ -7,10 +7,10 @@
 #ifndef HIPATTN_EXAMPLES_RUN_MATRIX_PRODUCT_H_
 #define HIPATTN_EXAMPLES_RUN_MATRIX_PRODUCT_H_
 
-#include <span>
-
 #include "llama_model.h"
 #include "workers.h"
+
+#include <span>
 
 namespace hipattn_run {
 
@@ -23,8 +23,10 @@ struct Product {
 void UseSingleThreadedBlas();
 
 // x: [tokens, columns], the same number of columns in all weights.
-void MultiplyAll(
-    std::span<const Product> products, const float* x, size_t tokens, Workers& workers);
+void MultiplyAll(std::span<const Product> products,
+                 const float* x,
+                 size_t tokens,
+                 Workers& workers);
 
 }  // namespace hipattn_run
 

@@ -30,13 +30,19 @@ const Names kScorerNames = {
     {"last", HIPATTN_SCORER_LAST},
 };
 const Names kSearchNames = {
-    {"default", HIPATTN_SEARCH_DEFAULT}, {"tree", HIPATTN_SEARCH_TREE},
-    {"staged", HIPATTN_SEARCH_STAGED},   {"flat", HIPATTN_SEARCH_FLAT},
+    {"default", HIPATTN_SEARCH_DEFAULT},
+    {"tree", HIPATTN_SEARCH_TREE},
+    {"staged", HIPATTN_SEARCH_STAGED},
+    {"flat", HIPATTN_SEARCH_FLAT},
     {"beam", HIPATTN_SEARCH_BEAM},
 };
 const Names kKvDtypeNames = {
-    {"default", HIPATTN_DTYPE_DEFAULT}, {"f32", HIPATTN_F32},       {"f16", HIPATTN_F16},
-    {"bf16", HIPATTN_BF16},             {"f8e4m3", HIPATTN_F8E4M3}, {"int8", HIPATTN_INT8},
+    {"default", HIPATTN_DTYPE_DEFAULT},
+    {"f32", HIPATTN_F32},
+    {"f16", HIPATTN_F16},
+    {"bf16", HIPATTN_BF16},
+    {"f8e4m3", HIPATTN_F8E4M3},
+    {"int8", HIPATTN_INT8},
     {"int4", HIPATTN_INT4},
 };
 
@@ -55,9 +61,7 @@ void AddNamed(CLI::App& app,
       default_name = name;
     }
   }
-  const auto assign = [&names, target](const std::string& name) {
-    *target = names.at(name);
-  };
+  const auto assign = [&names, target](const std::string& name) { *target = names.at(name); };
   app.add_option_function<std::string>(flag, assign, std::move(description))
       ->check(CLI::IsMember(names))
       ->type_name(list)
@@ -70,7 +74,8 @@ void AddPromptOptions(CLI::App& app, Options* o) {
   app.add_option("--prompt-file", o->prompt_file, "a document (UTF-8), after --prompt");
   app.add_option("--question", o->question, "a question, after the document");
   app.add_flag("--raw", o->raw, "no chat template around the text");
-  app.add_option("--max-prompt-tokens", o->max_prompt_tokens,
+  app.add_option("--max-prompt-tokens",
+                 o->max_prompt_tokens,
                  "use only so many tokens from the start of the document; 0 = all")
       ->capture_default_str();
   app.add_option("--insert-fact", o->insert_fact, "put this line into the document");
@@ -92,24 +97,28 @@ void AddGenerationOptions(CLI::App& app, Options* o) {
 
 void AddAttentionOptions(CLI::App& app, Options* o) {
   AddNamed(app, "--attention", kAttentionNames, &o->attention, "how decode steps attend");
-  app.add_option("--budget-tokens", o->budget_tokens,
+  app.add_option("--budget-tokens",
+                 o->budget_tokens,
                  "tokens selected per kv head; 0 = the library's default")
       ->capture_default_str();
-  app.add_option("--sink-tokens", o->sink_tokens,
+  app.add_option("--sink-tokens",
+                 o->sink_tokens,
                  "first tokens always attended; 0 = the library's default, -1 = none")
       ->check(CLI::Range(int64_t{-1}, int64_t{1} << 30))
       ->capture_default_str();
-  app.add_option("--window-tokens", o->window_tokens,
+  app.add_option("--window-tokens",
+                 o->window_tokens,
                  "last tokens always attended; 0 = the library's default")
       ->capture_default_str();
   AddNamed(app, "--scorer", kScorerNames, &o->scorer, "what stands for a block in the search");
   AddNamed(app, "--search", kSearchNames, &o->search, "how blocks are found");
-  app.add_option("--refresh-interval", o->refresh_interval,
+  app.add_option("--refresh-interval",
+                 o->refresh_interval,
                  "steps a selection is kept; 0 = the library's default")
       ->capture_default_str();
   AddNamed(app, "--kv-dtype", kKvDtypeNames, &o->kv_dtype, "how keys and values are kept");
-  app.add_flag("--compare", o->compare,
-               "read the prompt once, answer it dense and sparse, show both");
+  app.add_flag(
+      "--compare", o->compare, "read the prompt once, answer it dense and sparse, show both");
 }
 
 void AddProgramOptions(CLI::App& app, Options* o) {
@@ -119,7 +128,8 @@ void AddProgramOptions(CLI::App& app, Options* o) {
   app.add_option("--ctx-chunk", o->ctx_chunk, "prompt tokens read at a time")
       ->check(CLI::Range(1U, 65536U))
       ->capture_default_str();
-  app.add_option("--depth", o->depth,
+  app.add_option("--depth",
+                 o->depth,
                  "for timing: first fill the cache with so many tokens of random keys and values")
       ->check(CLI::Range(uint64_t{0}, uint64_t{1} << 31))
       ->capture_default_str();

@@ -5,11 +5,11 @@
 #ifndef HIPATTN_EXAMPLES_RUN_OPTIONS_H_
 #define HIPATTN_EXAMPLES_RUN_OPTIONS_H_
 
+#include "hipattn/hipattn.h"
+
 #include <cstdint>
 #include <optional>
 #include <string>
-
-#include "hipattn/hipattn.h"
 
 namespace hipattn_run {
 

@@ -61,7 +61,8 @@ struct Pretokenizer::Expression {
 };
 
 Result<Pretokenizer> Pretokenizer::Create(std::string_view name) {
-  const Family* family = std::find_if(std::begin(kFamilies), std::end(kFamilies),
+  const Family* family = std::find_if(std::begin(kFamilies),
+                                      std::end(kFamilies),
                                       [name](const Family& f) { return f.name == name; });
   if (family == std::end(kFamilies)) {
     return Status::Error("tokenizer.ggml.pre is '", name, "', a pre-tokenizer this program lacks");
@@ -76,11 +77,14 @@ Result<Pretokenizer> Pretokenizer::Create(std::string_view name) {
     PCRE2_SIZE offset = 0;
     auto expression = std::make_shared<Expression>();
     expression->code.reset(pcre2_compile(reinterpret_cast<PCRE2_SPTR>(pattern),
-                                         PCRE2_ZERO_TERMINATED, PCRE2_UTF | PCRE2_UCP, &error,
-                                         &offset, nullptr));
+                                         PCRE2_ZERO_TERMINATED,
+                                         PCRE2_UTF | PCRE2_UCP,
+                                         &error,
+                                         &offset,
+                                         nullptr));
     if (expression->code == nullptr) {
-      return Status::Error("PCRE2 refuses the expression of '", name, "' at ", offset, ", error ",
-                           error);
+      return Status::Error(
+          "PCRE2 refuses the expression of '", name, "' at ", offset, ", error ", error);
     }
     // Without a JIT compiler the matching is slower and the same.
     pcre2_jit_compile(expression->code.get(), PCRE2_JIT_COMPLETE);
@@ -108,9 +112,13 @@ Status Pretokenizer::SplitFrom(size_t level,
   const Expression& expression = *expressions_[level];
   size_t position = 0;
   while (position < text.size()) {
-    const int count = pcre2_match(expression.code.get(), reinterpret_cast<PCRE2_SPTR>(text.data()),
-                                  text.size(), position, PCRE2_NO_UTF_CHECK,
-                                  expression.match.get(), nullptr);
+    const int count = pcre2_match(expression.code.get(),
+                                  reinterpret_cast<PCRE2_SPTR>(text.data()),
+                                  text.size(),
+                                  position,
+                                  PCRE2_NO_UTF_CHECK,
+                                  expression.match.get(),
+                                  nullptr);
     if (count == PCRE2_ERROR_NOMATCH) {
       break;
     }

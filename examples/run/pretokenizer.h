@@ -7,13 +7,13 @@
 #ifndef HIPATTN_EXAMPLES_RUN_PRETOKENIZER_H_
 #define HIPATTN_EXAMPLES_RUN_PRETOKENIZER_H_
 
+#include "result.h"
+
 #include <functional>
 #include <memory>
 #include <string>
 #include <string_view>
 #include <vector>
-
-#include "result.h"
 
 namespace hipattn_run {
 

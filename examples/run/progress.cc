@@ -39,9 +39,15 @@ void Progress::Update(uint64_t done) {
   const double seconds = std::chrono::duration<double>(now - begin_).count();
   const double speed = static_cast<double>(done) / seconds;
   const double left = static_cast<double>(total_ - done) / speed;
-  std::fprintf(stderr, "%s%s: %llu of %llu tokens, %.0f tok/s, %.0f s left%s", terminal_ ? "\r" : "",
-               what_.c_str(), static_cast<unsigned long long>(done),
-               static_cast<unsigned long long>(total_), speed, left, terminal_ ? "\x1b[K" : "\n");
+  std::fprintf(stderr,
+               "%s%s: %llu of %llu tokens, %.0f tok/s, %.0f s left%s",
+               terminal_ ? "\r" : "",
+               what_.c_str(),
+               static_cast<unsigned long long>(done),
+               static_cast<unsigned long long>(total_),
+               speed,
+               left,
+               terminal_ ? "\x1b[K" : "\n");
   std::fflush(stderr);
   line_open_ = terminal_;
 }

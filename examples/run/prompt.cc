@@ -52,7 +52,10 @@ std::string InsertFact(const std::string& document, const std::string& fact, dou
   const size_t line_break = document.find('\n', begin);
   const size_t position = line_break == std::string::npos ? document.size() : line_break + 1;
   const bool at_line_start = position == 0 || document[position - 1] == '\n';
-  return Concat(document.substr(0, position), at_line_start ? "" : "\n", fact, "\n",
+  return Concat(document.substr(0, position),
+                at_line_start ? "" : "\n",
+                fact,
+                "\n",
                 document.substr(position));
 }
 
@@ -77,8 +80,10 @@ Result<std::vector<int32_t>> MakePrompt(const Options& options,
     return Status::Error("--question: ", question.status().message());
   }
   if (question.value().size() >= trained_tokens) {
-    return Status::Error("--question has ", question.value().size(),
-                         " tokens, the model's context ", trained_tokens);
+    return Status::Error("--question has ",
+                         question.value().size(),
+                         " tokens, the model's context ",
+                         trained_tokens);
   }
   append(options.question);
   Result<std::vector<int32_t>> tokens =

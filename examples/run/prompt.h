@@ -6,14 +6,14 @@
 #ifndef HIPATTN_EXAMPLES_RUN_PROMPT_H_
 #define HIPATTN_EXAMPLES_RUN_PROMPT_H_
 
-#include <cstdint>
-#include <string>
-#include <vector>
-
 #include "chat_template.h"
 #include "options.h"
 #include "result.h"
 #include "tokenizer.h"
+
+#include <cstdint>
+#include <string>
+#include <vector>
 
 namespace hipattn_run {
 

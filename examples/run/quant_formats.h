@@ -8,11 +8,11 @@
 #ifndef HIPATTN_EXAMPLES_RUN_QUANT_FORMATS_H_
 #define HIPATTN_EXAMPLES_RUN_QUANT_FORMATS_H_
 
+#include "tensor_type.h"
+
 #include <cstddef>
 #include <cstdint>
 #include <cstring>
-
-#include "tensor_type.h"
 
 #define RUN_INLINE [[gnu::always_inline]] inline
 
@@ -56,7 +56,9 @@ RUN_INLINE uint16_t LoadUint16(const uint8_t* bytes) {
   return value;
 }
 
-RUN_INLINE float LoadHalf(const uint8_t* bytes) { return HalfToFloat(LoadUint16(bytes)); }
+RUN_INLINE float LoadHalf(const uint8_t* bytes) {
+  return HalfToFloat(LoadUint16(bytes));
+}
 
 // The 6-bit scale and minimum of sub-block `index` (0..7) of a Q4_K block: twelve bytes hold the
 // low six bits of the first four pairs, then four low and two high bits of the others.

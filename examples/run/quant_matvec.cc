@@ -2,11 +2,11 @@
 // SPDX-FileCopyrightText: The hipattn authors
 #include "quant_matvec.h"
 
-#include <algorithm>
-#include <cmath>
-
 #include "quant_formats.h"
 #include "quant_matvec_isa.h"
+
+#include <algorithm>
+#include <cmath>
 
 namespace hipattn_run {
 namespace {
@@ -25,8 +25,8 @@ float DotQuantized(const uint8_t* row, const Activation& x) {
     for (size_t i = 0; i < kQuantBlock; ++i) {
       dot += block.w[i] * quants[i];
     }
-    sum += block.scale * x.blocks[b].scale * static_cast<float>(dot) +
-           block.offset * x.blocks[b].sum;
+    sum +=
+        block.scale * x.blocks[b].scale * static_cast<float>(dot) + block.offset * x.blocks[b].sum;
   }
   return sum;
 }

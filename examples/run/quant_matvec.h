@@ -16,12 +16,12 @@
 #ifndef HIPATTN_EXAMPLES_RUN_QUANT_MATVEC_H_
 #define HIPATTN_EXAMPLES_RUN_QUANT_MATVEC_H_
 
+#include "tensor_type.h"
+
 #include <cstddef>
 #include <cstdint>
 #include <span>
 #include <vector>
-
-#include "tensor_type.h"
 
 namespace hipattn_run {
 

@@ -4,10 +4,10 @@
 // MultiplyRows for AVX2 with FMA and F16C: a block of 32 weights becomes two vectors of 16-bit
 // integers, multiplied by vpmaddwd into eight 32-bit sums.
 #if defined(__x86_64__)
-#include <immintrin.h>
-
 #include "quant_formats.h"
 #include "quant_matvec_isa.h"
+
+#include <immintrin.h>
 
 #define RUN_AVX2 [[gnu::target("avx2,fma,f16c")]]
 
@@ -63,9 +63,9 @@ RUN_AVX2 inline Block LoadBlock(const uint8_t* row, size_t index) {
     const __m128i shift = _mm_cvtsi32_si128(sub % 2 == 0 ? 0 : 4);
     block.low = _mm256_and_si256(_mm256_srl_epi16(WidenBytes(nibbles), shift), nibble);
     block.high = _mm256_and_si256(_mm256_srl_epi16(WidenBytes(nibbles + 16), shift), nibble);
-    block.affine = _mm_mul_ps(
-        LoadHalfPair(bytes),
-        _mm_set_ps(0, 0, -static_cast<float>(minimum), static_cast<float>(scale)));
+    block.affine =
+        _mm_mul_ps(LoadHalfPair(bytes),
+                   _mm_set_ps(0, 0, -static_cast<float>(minimum), static_cast<float>(scale)));
   } else {
     static_assert(kType == TensorType::kQ6_K);
     const uint8_t* bytes = row + index / 8 * 210;
@@ -113,8 +113,8 @@ RUN_AVX2 inline void DotQuantized(const uint8_t* row,
     const auto* quants = reinterpret_cast<const __m256i*>(x.quants.data() + b * kQuantBlock);
     const __m256i x_low = _mm256_loadu_si256(quants);
     const __m256i x_high = _mm256_loadu_si256(quants + 1);
-    const __m128 x_affine = _mm_castsi128_ps(
-        _mm_loadl_epi64(reinterpret_cast<const __m128i*>(&x.blocks[b])));
+    const __m128 x_affine =
+        _mm_castsi128_ps(_mm_loadl_epi64(reinterpret_cast<const __m128i*>(&x.blocks[b])));
     for (size_t r = 0; r < kRows; ++r) {
       const Block block = LoadBlock<kType>(row + r * row_bytes, b);
       const __m256i dot = _mm256_add_epi32(_mm256_madd_epi16(block.low, x_low),
@@ -173,8 +173,8 @@ RUN_AVX2 float DotFloat(const uint8_t* row, const Activation& x) {
     rest.values = x.values.subspan(whole);
     float rest_sum = 0;
     const size_t element_bytes = kType == TensorType::kF32 ? 4 : 2;
-    MultiplyRowsPortable({kType, row + whole * element_bytes, rest.values.size(), 0, 1}, rest,
-                         &rest_sum);
+    MultiplyRowsPortable(
+        {kType, row + whole * element_bytes, rest.values.size(), 0, 1}, rest, &rest_sum);
     sum += rest_sum;
   }
   return sum;

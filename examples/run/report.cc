@@ -2,11 +2,12 @@
 // SPDX-FileCopyrightText: The hipattn authors
 #include "report.h"
 
+#include <nlohmann/json.hpp>
+
 #include <algorithm>
 #include <cerrno>
 #include <cmath>
 #include <cstdio>
-#include <nlohmann/json.hpp>
 #include <system_error>
 
 namespace hipattn_run {
@@ -91,8 +92,7 @@ Status WriteJson(const Report& report, const std::string& path) {
   const std::string text = object.dump(2) + "\n";
   std::FILE* file = std::fopen(path.c_str(), "wb");
   if (file == nullptr) {
-    return Status::Error(
-        "cannot create '", path, "': ", std::generic_category().message(errno));
+    return Status::Error("cannot create '", path, "': ", std::generic_category().message(errno));
   }
   bool written = std::fwrite(text.data(), 1, text.size(), file) == text.size();
   written = std::fflush(file) == 0 && written;
@@ -105,13 +105,19 @@ Status WriteJson(const Report& report, const std::string& path) {
 }
 
 std::string FormatSummary(const Report& report) {
-  const double prefill_speed = report.prefill_seconds > 0
-                                   ? static_cast<double>(report.prompt_tokens) /
-                                         report.prefill_seconds
-                                   : 0;
-  std::string text = Concat("prompt: ", report.prompt_tokens, " tokens in ",
-                            Fixed(report.prefill_seconds, 2), " s (", Fixed(prefill_speed, 0),
-                            " tok/s), ", report.threads, " threads\n");
+  const double prefill_speed =
+      report.prefill_seconds > 0
+          ? static_cast<double>(report.prompt_tokens) / report.prefill_seconds
+          : 0;
+  std::string text = Concat("prompt: ",
+                            report.prompt_tokens,
+                            " tokens in ",
+                            Fixed(report.prefill_seconds, 2),
+                            " s (",
+                            Fixed(prefill_speed, 0),
+                            " tok/s), ",
+                            report.threads,
+                            " threads\n");
   text += "attention  new tokens    tok/s  ms/token  attended   search ms/token      KV MB\n";
   for (const NamedAnswer& named : report.answers) {
     const Answer& answer = named.answer;

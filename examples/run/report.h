@@ -5,12 +5,12 @@
 #ifndef HIPATTN_EXAMPLES_RUN_REPORT_H_
 #define HIPATTN_EXAMPLES_RUN_REPORT_H_
 
+#include "result.h"
+#include "session.h"
+
 #include <cstdint>
 #include <string>
 #include <vector>
-
-#include "result.h"
-#include "session.h"
 
 namespace hipattn_run {
 
@@ -21,7 +21,7 @@ struct NamedAnswer {
 
 struct Report {
   size_t threads = 0;
-  uint64_t depth = 0;          // random tokens before the prompt
+  uint64_t depth = 0;  // random tokens before the prompt
   size_t prompt_tokens = 0;
   double prefill_seconds = 0;
   std::vector<NamedAnswer> answers;

@@ -51,8 +51,8 @@ class [[nodiscard]] Status {
 template <typename T>
 class [[nodiscard]] Result {
  public:
-  Result(T value) : value_(std::move(value)) {}                // NOLINT(google-explicit-constructor)
-  Result(Status status) : status_(std::move(status)) {}        // NOLINT(google-explicit-constructor)
+  Result(T value) : value_(std::move(value)) {}          // NOLINT(google-explicit-constructor)
+  Result(Status status) : status_(std::move(status)) {}  // NOLINT(google-explicit-constructor)
 
   bool ok() const { return value_.has_value(); }
   const Status& status() const { return status_; }
@@ -66,10 +66,11 @@ class [[nodiscard]] Result {
 
 }  // namespace hipattn_run
 
-#define RUN_RETURN_IF_ERROR(expression)                             \
-  do {                                                              \
-    ::hipattn_run::Status run_status_ = (expression);               \
-    if (!run_status_.ok()) return run_status_;                      \
+#define RUN_RETURN_IF_ERROR(expression)               \
+  do {                                                \
+    ::hipattn_run::Status run_status_ = (expression); \
+    if (!run_status_.ok())                            \
+      return run_status_;                             \
   } while (false)
 
 #endif  // HIPATTN_EXAMPLES_RUN_RESULT_H_

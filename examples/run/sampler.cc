@@ -16,8 +16,8 @@ int32_t Sampler::Choose(std::span<const float> logits) {
   std::vector<double> cumulative(logits.size());
   double sum = 0;
   for (size_t i = 0; i < logits.size(); ++i) {
-    sum += std::exp((static_cast<double>(logits[i]) - static_cast<double>(*largest)) /
-                    temperature_);
+    sum +=
+        std::exp((static_cast<double>(logits[i]) - static_cast<double>(*largest)) / temperature_);
     cumulative[i] = sum;
   }
   // 53 random bits, uniform in [0, 1); the standard distributions differ between libraries.

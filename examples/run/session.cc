@@ -2,12 +2,12 @@
 // SPDX-FileCopyrightText: The hipattn authors
 #include "session.h"
 
+#include "progress.h"
+#include "sampler.h"
+
 #include <algorithm>
 #include <chrono>
 #include <random>
-
-#include "progress.h"
-#include "sampler.h"
 
 namespace hipattn_run {
 namespace {
@@ -57,8 +57,7 @@ Status Session::Start() {
   RUN_RETURN_IF_ERROR(CheckHipattn(hipattn_engine_get_options(engine_.get(), &resolved),
                                    "read the engine's options"));
   workers_ = std::make_unique<Workers>(std::max(1U, resolved.num_threads));
-  forward_ =
-      std::make_unique<LlamaForward>(model_, engine_.get(), *workers_, options_.ctx_chunk);
+  forward_ = std::make_unique<LlamaForward>(model_, engine_.get(), *workers_, options_.ctx_chunk);
   prompt_logits_.resize(model_.config.vocab_size);
   return {};
 }
@@ -81,7 +80,9 @@ Result<Sequence> Session::ReadPrompt(const std::vector<int32_t>& prompt) {
   for (size_t done = 0; status.ok() && done < prompt.size();) {
     const size_t count = std::min(forward_->max_chunk_tokens(), prompt.size() - done);
     const bool last = done + count == prompt.size();
-    status = forward_->Run(handle, std::span(prompt).subspan(done, count), Phase::kPrefill,
+    status = forward_->Run(handle,
+                           std::span(prompt).subspan(done, count),
+                           Phase::kPrefill,
                            last ? prompt_logits_.data() : nullptr);
     done += count;
     progress.Update(done);
@@ -127,8 +128,7 @@ Status Session::Step(const Sequence& sequence,
                      std::vector<float>* logits,
                      Answer* answer) {
   const Clock::time_point begin = Clock::now();
-  RUN_RETURN_IF_ERROR(
-      forward_->Run(sequence.get(), {&token, 1}, Phase::kDecode, logits->data()));
+  RUN_RETURN_IF_ERROR(forward_->Run(sequence.get(), {&token, 1}, Phase::kDecode, logits->data()));
   answer->decode_seconds += SecondsSince(begin);
   ++answer->decode_steps;
   Result<double> share = ReadAttendedShare(engine_, sequence);

@@ -6,13 +6,6 @@
 #ifndef HIPATTN_EXAMPLES_RUN_SESSION_H_
 #define HIPATTN_EXAMPLES_RUN_SESSION_H_
 
-#include <cstdint>
-#include <functional>
-#include <memory>
-#include <string>
-#include <string_view>
-#include <vector>
-
 #include "attention.h"
 #include "llama_forward.h"
 #include "llama_model.h"
@@ -21,6 +14,13 @@
 #include "tokenizer.h"
 #include "workers.h"
 
+#include <cstdint>
+#include <functional>
+#include <memory>
+#include <string>
+#include <string_view>
+#include <vector>
+
 namespace hipattn_run {
 
 struct Answer {
@@ -28,9 +28,9 @@ struct Answer {
   std::vector<int32_t> tokens;
   double decode_seconds = 0;
   double median_step_seconds = 0;
-  size_t decode_steps = 0;      // the first token comes from the prompt, without a step
-  double attended_share = 0;    // of the text, by a mean decode step, layer and kv head
-  hipattn_stats_t stats = {};   // of the decode steps alone
+  size_t decode_steps = 0;     // the first token comes from the prompt, without a step
+  double attended_share = 0;   // of the text, by a mean decode step, layer and kv head
+  hipattn_stats_t stats = {};  // of the decode steps alone
 
   double tokens_per_second() const {
     return decode_seconds > 0 ? static_cast<double>(decode_steps) / decode_seconds : 0;

@@ -6,10 +6,14 @@ namespace hipattn_run {
 namespace {
 
 constexpr TensorTypeInfo kTypes[] = {
-    {TensorType::kF32, "F32", 1, 4},       {TensorType::kF16, "F16", 1, 2},
-    {TensorType::kQ4_0, "Q4_0", 32, 18},   {TensorType::kQ4_1, "Q4_1", 32, 20},
-    {TensorType::kQ8_0, "Q8_0", 32, 34},   {TensorType::kQ4_K, "Q4_K", 256, 144},
-    {TensorType::kQ6_K, "Q6_K", 256, 210}, {TensorType::kBF16, "BF16", 1, 2},
+    {TensorType::kF32, "F32", 1, 4},
+    {TensorType::kF16, "F16", 1, 2},
+    {TensorType::kQ4_0, "Q4_0", 32, 18},
+    {TensorType::kQ4_1, "Q4_1", 32, 20},
+    {TensorType::kQ8_0, "Q8_0", 32, 34},
+    {TensorType::kQ4_K, "Q4_K", 256, 144},
+    {TensorType::kQ6_K, "Q6_K", 256, 210},
+    {TensorType::kBF16, "BF16", 1, 2},
 };
 
 }  // namespace

@@ -2,10 +2,10 @@
 // SPDX-FileCopyrightText: The hipattn authors
 #include "tokenizer.h"
 
+#include "utf8.h"
+
 #include <algorithm>
 #include <limits>
-
-#include "utf8.h"
 
 namespace hipattn_run {
 namespace {
@@ -68,8 +68,8 @@ Result<Tokenizer> Tokenizer::Create(const GgufFile& file) {
     return model.status();
   }
   if (model.value() != "gpt2") {
-    return Status::Error("tokenizer.ggml.model is '", model.value(),
-                         "', only 'gpt2' (byte-level BPE) is supported");
+    return Status::Error(
+        "tokenizer.ggml.model is '", model.value(), "', only 'gpt2' (byte-level BPE) is supported");
   }
   std::string_view pre = "default";
   if (file.Find("tokenizer.ggml.pre") != nullptr) {
@@ -84,8 +84,8 @@ Result<Tokenizer> Tokenizer::Create(const GgufFile& file) {
     return pretokenizer.status();
   }
   Tokenizer tokenizer(std::move(pretokenizer.value()));
-  for (const Status& status : {tokenizer.LoadVocabulary(file), tokenizer.LoadMerges(file),
-                               tokenizer.LoadSpecials(file)}) {
+  for (const Status& status :
+       {tokenizer.LoadVocabulary(file), tokenizer.LoadMerges(file), tokenizer.LoadSpecials(file)}) {
     if (!status.ok()) {
       return status;
     }
@@ -109,16 +109,18 @@ Status Tokenizer::LoadVocabulary(const GgufFile& file) {
       return given.status();
     }
     if (given.value()->count != names.size()) {
-      return Status::Error("tokenizer.ggml.token_type has ", given.value()->count,
-                           " entries, tokenizer.ggml.tokens ", names.size());
+      return Status::Error("tokenizer.ggml.token_type has ",
+                           given.value()->count,
+                           " entries, tokenizer.ggml.tokens ",
+                           names.size());
     }
     for (size_t i = 0; i < types.size(); ++i) {
       types[i] = given.value()->IntAt(i);
     }
   }
   for (size_t i = 0; i < names.size(); ++i) {
-    const bool special = types[i] == kTypeControl || types[i] == kTypeUserDefined ||
-                         types[i] == kTypeUnknown;
+    const bool special =
+        types[i] == kTypeControl || types[i] == kTypeUserDefined || types[i] == kTypeUnknown;
     const auto token = static_cast<int32_t>(i);
     bytes_.push_back(special ? std::string(names[i]) : BytesOfEntry(names[i]));
     is_control_.push_back(types[i] == kTypeControl);

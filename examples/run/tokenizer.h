@@ -14,6 +14,11 @@
 #ifndef HIPATTN_EXAMPLES_RUN_TOKENIZER_H_
 #define HIPATTN_EXAMPLES_RUN_TOKENIZER_H_
 
+#include "bpe.h"
+#include "gguf.h"
+#include "pretokenizer.h"
+#include "result.h"
+
 #include <array>
 #include <cstdint>
 #include <optional>
@@ -21,11 +26,6 @@
 #include <string_view>
 #include <unordered_map>
 #include <vector>
-
-#include "bpe.h"
-#include "gguf.h"
-#include "pretokenizer.h"
-#include "result.h"
 
 namespace hipattn_run {
 
@@ -66,8 +66,8 @@ class Tokenizer {
   using StringMap = std::unordered_map<std::string, Value, Hash, std::equal_to<>>;
 
   Pretokenizer pretokenizer_;
-  std::vector<std::string> bytes_;   // by token
-  std::vector<bool> is_control_;     // by token
+  std::vector<std::string> bytes_;  // by token
+  std::vector<bool> is_control_;    // by token
   StringMap<int32_t> token_by_bytes_;
   MergeTable merges_;
   std::array<int32_t, 256> byte_tokens_ = {};

@@ -2,12 +2,12 @@
 // SPDX-FileCopyrightText: The hipattn authors
 #include "vector_ops.h"
 
+#include "isa_clones.h"
+#include "quant_formats.h"
+
 #include <cmath>
 #include <cstdint>
 #include <cstring>
-
-#include "isa_clones.h"
-#include "quant_formats.h"
 
 namespace hipattn_run {
 namespace {

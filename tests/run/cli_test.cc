@@ -1,0 +1,214 @@
+// SPDX-License-Identifier: Apache-2.0
+// SPDX-FileCopyrightText: The hipattn authors
+//
+// hipattn-run as a user meets it, on a tiny random model: answers, JSON, and every wrong input.
+// HIPATTN_RUN_PROGRAM is the path of the program.
+#include "run_program.h"
+#include "synthetic_gguf.h"
+
+#include <gtest/gtest.h>
+#include <nlohmann/json.hpp>
+
+namespace hipattn_run {
+namespace {
+
+using nlohmann::json;
+using testing::ProgramResult;
+
+class Cli : public ::testing::Test {
+ protected:
+  void SetUp() override {
+    bytes_ = testing::MakeTinyLlama({});
+    model_ = folder_.File("tiny.gguf");
+    testing::WriteFile(model_, bytes_);
+  }
+
+  ProgramResult Run(std::vector<std::string> arguments) {
+    arguments.insert(arguments.begin(), HIPATTN_RUN_PROGRAM);
+    return testing::RunProgram(arguments);
+  }
+
+  // With the tiny model and a short limit.
+  ProgramResult RunTiny(std::vector<std::string> arguments) {
+    arguments.insert(arguments.end(), {"--model", model_, "--max-new-tokens", "5"});
+    return Run(std::move(arguments));
+  }
+
+  static void ExpectFailure(const ProgramResult& result, int exit_code, const std::string& part) {
+    EXPECT_EQ(result.exit_code, exit_code) << result.err;
+    EXPECT_NE(result.err.find(part), std::string::npos) << result.err;
+    EXPECT_LT(result.err.size(), 2000U);
+  }
+
+  testing::TemporaryFolder folder_;
+  std::string bytes_;
+  std::string model_;
+};
+
+TEST_F(Cli, HelpShowsEveryOption) {
+  const ProgramResult result = Run({"--help"});
+  EXPECT_EQ(result.exit_code, 0);
+  for (const char* option : {"--model",         "--prompt",         "--prompt-file",
+                             "--question",      "--max-new-tokens", "--attention",
+                             "--budget-tokens", "--sink-tokens",    "--window-tokens",
+                             "--scorer",        "--search",         "--refresh-interval",
+                             "--kv-dtype",      "--threads",        "--ctx-chunk",
+                             "--temperature",   "--seed",           "--json",
+                             "--quiet",         "--compare",        "--raw",
+                             "--depth"}) {
+    EXPECT_NE(result.out.find(option), std::string::npos) << option;
+  }
+  EXPECT_NE(result.out.find("=512"), std::string::npos);
+  EXPECT_NE(result.out.find("=auto"), std::string::npos);
+}
+
+TEST_F(Cli, AnswersAndWritesJson) {
+  const std::string path = folder_.File("result.json");
+  const ProgramResult result = RunTiny({"--prompt",
+                                        "Hello",
+                                        "--attention",
+                                        "dense",
+                                        "--json",
+                                        path,
+                                        "--ignore-end",
+                                        "--threads",
+                                        "1"});
+  ASSERT_EQ(result.exit_code, 0) << result.err;
+  const json object = json::parse(testing::ReadFile(path));
+  EXPECT_EQ(object.at("text").get<std::string>() + "\n", result.out);
+  EXPECT_EQ(object.at("new_tokens"), 5);
+  EXPECT_EQ(object.at("token_ids").size(), 5U);
+  EXPECT_EQ(object.at("decode_steps"), 4);
+  EXPECT_EQ(object.at("attention"), "dense");
+  EXPECT_EQ(object.at("threads"), 1);
+  EXPECT_GT(object.at("prompt_tokens"), 5);
+  EXPECT_GT(object.at("prefill_seconds"), 0.0);
+  EXPECT_GT(object.at("decode_seconds"), 0.0);
+  EXPECT_GT(object.at("decode_tokens_per_second"), 0.0);
+  EXPECT_DOUBLE_EQ(object.at("attended_share"), 1.0);
+  EXPECT_GT(object.at("kv_bytes"), 0);
+  EXPECT_TRUE(object.at("stats").contains("search_keys_read"));
+}
+
+TEST_F(Cli, QuietSaysNothingOnStderr) {
+  const ProgramResult result = RunTiny({"--prompt", "Hello", "--quiet"});
+  EXPECT_EQ(result.exit_code, 0);
+  EXPECT_EQ(result.err, "");
+}
+
+TEST_F(Cli, ChunksOfAnySizeGiveTheSameAnswer) {
+  const std::string document = folder_.File("document.txt");
+  testing::WriteFile(document, std::string(100, 'a') + " then the end\n");
+  const auto answer = [&](const std::string& chunk) {
+    return RunTiny({"--prompt-file",
+                    document,
+                    "--ctx-chunk",
+                    chunk,
+                    "--attention",
+                    "dense",
+                    "--kv-dtype",
+                    "f32",
+                    "--ignore-end"});
+  };
+  const ProgramResult whole = answer("512");
+  ASSERT_EQ(whole.exit_code, 0) << whole.err;
+  EXPECT_EQ(answer("7").out, whole.out);
+  EXPECT_EQ(answer("16").out, whole.out);
+}
+
+TEST_F(Cli, ComparesDenseWithSparse) {
+  const std::string path = folder_.File("result.json");
+  const ProgramResult result =
+      RunTiny({"--prompt", "Hello", "--compare", "--ignore-end", "--json", path});
+  ASSERT_EQ(result.exit_code, 0) << result.err;
+  const json object = json::parse(testing::ReadFile(path));
+  ASSERT_EQ(object.at("answers").size(), 2U);
+  // The default budget covers so short a text.
+  EXPECT_EQ(object.at("answers")[0].at("token_ids"), object.at("answers")[1].at("token_ids"));
+  EXPECT_EQ(object.at("answers")[1].at("attention"), "sparse");
+  EXPECT_NE(result.err.find("tok/s"), std::string::npos);
+}
+
+TEST_F(Cli, SeedsMakeTheAnswer) {
+  const auto answer = [&](const std::string& seed) {
+    return RunTiny({"--prompt", "Hello", "--temperature", "2", "--seed", seed, "--ignore-end"}).out;
+  };
+  EXPECT_EQ(answer("1"), answer("1"));
+  EXPECT_NE(answer("1"), answer("2"));
+}
+
+TEST_F(Cli, FactsAndLimitsShapeTheDocument) {
+  const std::string document = folder_.File("document.txt");
+  testing::WriteFile(document, "one\ntwo\nthree\nfour\n");
+  const ProgramResult cut =
+      RunTiny({"--prompt-file", document, "--raw", "--dump-tokens", "--max-prompt-tokens", "7"});
+  EXPECT_EQ(cut.out, "111\n110\n101\n10\n116\n119\n111\n");  // "one\ntwo"
+  const ProgramResult fact = RunTiny({"--prompt-file",
+                                      document,
+                                      "--raw",
+                                      "--dump-tokens",
+                                      "--insert-fact",
+                                      "F",
+                                      "--insert-at",
+                                      "0"});
+  EXPECT_EQ(fact.out.substr(0, 24), "111\n110\n101\n10\n70\n10\n116");
+}
+
+TEST_F(Cli, WrongOptionsAreUsageErrors) {
+  ExpectFailure(Run({}), 2, "--model");
+  ExpectFailure(RunTiny({}), 2, "--prompt");
+  ExpectFailure(RunTiny({"--prompt", "x", "--nonsense"}), 2, "nonsense");
+  ExpectFailure(RunTiny({"--prompt", "x", "--attention", "both"}), 2, "both");
+  ExpectFailure(RunTiny({"--prompt", "x", "--scorer", "best"}), 2, "best");
+  ExpectFailure(RunTiny({"--prompt", "x", "--search", "none"}), 2, "none");
+  ExpectFailure(RunTiny({"--prompt", "x", "--kv-dtype", "f64"}), 2, "f64");
+  ExpectFailure(RunTiny({"--prompt", "x", "--ctx-chunk", "0"}), 2, "ctx-chunk");
+  ExpectFailure(RunTiny({"--prompt", "x", "--threads", "-1"}), 2, "threads");
+  ExpectFailure(RunTiny({"--prompt", "x", "--temperature", "-1"}), 2, "temperature");
+  ExpectFailure(RunTiny({"--prompt", "x", "--insert-fact", "F"}), 2, "--prompt-file");
+}
+
+TEST_F(Cli, WrongModelsAreErrors) {
+  ExpectFailure(Run({"--model", folder_.File("missing"), "--prompt", "x"}), 1, "missing");
+  const std::string path = folder_.File("broken.gguf");
+  testing::WriteFile(path, "This is no model.");
+  ExpectFailure(Run({"--model", path, "--prompt", "x"}), 1, "not a GGUF file");
+  testing::WriteFile(path, bytes_.substr(0, bytes_.size() / 2));
+  ExpectFailure(Run({"--model", path, "--prompt", "x"}), 1, "broken.gguf");
+}
+
+TEST_F(Cli, WrongDocumentsAreErrors) {
+  ExpectFailure(RunTiny({"--prompt-file", folder_.File("missing.txt")}), 1, "missing.txt");
+  const std::string path = folder_.File("document.txt");
+  testing::WriteFile(path, "");
+  ExpectFailure(RunTiny({"--prompt-file", path}), 1, "empty");
+  testing::WriteFile(path, "good \xff bad");
+  ExpectFailure(RunTiny({"--prompt-file", path}), 1, "not UTF-8 at byte 5");
+  ExpectFailure(RunTiny({"--prompt", "\xc3("}), 1, "not UTF-8");
+}
+
+TEST_F(Cli, QuestionsLongerThanTheContextAreErrors) {
+  ExpectFailure(RunTiny({"--question", std::string(300, '?')}), 1, "--question has 300 tokens");
+}
+
+TEST_F(Cli, TextsLongerThanTrainedAreWarnedAbout) {
+  const ProgramResult result = RunTiny({"--prompt", std::string(300, '?')});
+  EXPECT_EQ(result.exit_code, 0);
+  EXPECT_NE(result.err.find("warning"), std::string::npos);
+}
+
+TEST_F(Cli, FullDisksAreErrors) {
+  ExpectFailure(RunTiny({"--prompt", "x", "--json", "/dev/full"}), 1, "/dev/full");
+  ExpectFailure(RunTiny({"--prompt", "x", "--json", folder_.File("no/such/folder")}), 1, "folder");
+}
+
+TEST_F(Cli, DepthFillsTheCache) {
+  const std::string path = folder_.File("result.json");
+  const ProgramResult result = RunTiny(
+      {"--prompt", "x", "--depth", "1000", "--json", path, "--ignore-end", "--attention", "dense"});
+  ASSERT_EQ(result.exit_code, 0) << result.err;
+  EXPECT_EQ(json::parse(testing::ReadFile(path)).at("depth"), 1000);
+}
+
+}  // namespace
+}  // namespace hipattn_run
