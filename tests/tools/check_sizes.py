@@ -3,20 +3,23 @@
 """Fails on files, functions and parameter lists that are too long. Usage: check_sizes.py [<repo root>].
 
 Functions are found by matching braces: a heuristic, exact for code that clang-format has laid out. clang-tidy's
-readability-function-size (label `tidy`) is the strict check.
+readability-function-size (label `tidy`) is the strict check. Files in size_waivers.txt beside this one may be longer.
 """
+import pathlib
 import re
 import sys
 
 import source_tree
 
 FILE_LINES, KERNEL_FILE_LINES, TEST_FILE_LINES = 600, 800, 800
-FUNCTION_LINES, KERNEL_FUNCTION_LINES = 80, 200
+FUNCTION_LINES, KERNEL_FUNCTION_LINES, TEST_FUNCTION_LINES = 80, 200, 120
 PARAMETERS = 7
 KERNEL = re.compile(r"src/(host/(kernels|vec)|gpu/kernels)/")
 
 NOT_A_FUNCTION = re.compile(r"^(if|for|while|switch|catch|else|do|return|namespace|class|struct|union|enum|extern|=)\b|=\s*$")
 AFTER_PARAMETERS = re.compile(r"\)\s*(const|noexcept(\([^()]*\))?|override|final|&&?|mutable|->\s*[\w:<>,&*\s]+)*\s*$")
+# The signatures of hipattn.h are a contract.
+C_API = re.compile(r"^hipattn_status_t hipattn_\w+\(")
 
 
 def parameters(head):
@@ -48,7 +51,7 @@ def functions(text):
         elif character == "{":
             head = text[head_start:position].strip()
             opens = inside is None and not NOT_A_FUNCTION.search(head) and AFTER_PARAMETERS.search(head)
-            stack.append((line, parameters(head) if opens else None))
+            stack.append((line, 0 if C_API.search(head) else parameters(head) if opens else None))
             if opens:
                 inside = len(stack)
             head_start = position + 1
@@ -63,16 +66,17 @@ def functions(text):
     return found
 
 
-def check(path, name):
+def check(path, name, waived=()):
     text = path.read_text()
     kernel = bool(KERNEL.search(name))
-    limit = KERNEL_FILE_LINES if kernel else TEST_FILE_LINES if name.startswith("tests/") else FILE_LINES
+    test = name.startswith("tests/")
+    limit = KERNEL_FILE_LINES if kernel else TEST_FILE_LINES if test else FILE_LINES
     lines = text.count("\n")
-    if lines > limit:
+    if lines > limit and name not in waived:
         yield f"{name}:1: {lines} lines, the limit is {limit}"
     if path.suffix not in source_tree.CODE:
         return
-    limit = KERNEL_FUNCTION_LINES if kernel else FUNCTION_LINES
+    limit = KERNEL_FUNCTION_LINES if kernel else TEST_FUNCTION_LINES if test else FUNCTION_LINES
     for first, body, count in functions(text):
         if body > limit:
             yield f"{name}:{first}: a function of {body} lines, the limit is {limit}"
@@ -82,9 +86,11 @@ def check(path, name):
 
 def main():
     root = source_tree.root_argument(sys.argv)
-    problems = []
+    waivers = (pathlib.Path(__file__).parent / "size_waivers.txt").read_text().splitlines()
+    waived = {line.split(":")[0] for line in waivers if line and not line.startswith("#")}
+    problems = [f"size_waivers.txt: {name} is not there" for name in waived if not (root / name).exists()]
     for path in source_tree.files(root, source_tree.FOLDERS + ("cmake", "scripts"), source_tree.CODE | source_tree.SCRIPTS):
-        problems.extend(check(path, str(path.relative_to(root))))
+        problems.extend(check(path, str(path.relative_to(root)), waived))
     return source_tree.report(problems)
 
 

@@ -5,7 +5,7 @@
 Usage: check_snippets.py <repo root> <C compiler> <C++ compiler> [<library or linker option>...]
 A code block marked ```c or ```cpp that has a main() is compiled, linked with what the command line names, and run; one that has
 none is compiled as the inside of a function, after `#include <hipattn/hipattn.h>` (```cpp: hipattn.hpp). A block marked
-```cpp kernel is compiled as a source file that sees src/. Other marks (```text, ```sh) are not code of ours.
+```cpp file=PATH has to stand in that file, word by word, which a test compiles. Other marks (```text, ```sh) are not code of ours.
 """
 import pathlib
 import re
@@ -15,7 +15,7 @@ import tempfile
 
 import source_tree
 
-BLOCK = re.compile(r"^```(c|cpp)( kernel)?\n(.*?)^```$", re.DOTALL | re.MULTILINE)
+BLOCK = re.compile(r"^```(c|cpp)(?: file=(\S+))?\n(.*?)^```$", re.DOTALL | re.MULTILINE)
 WARNINGS = ["-Wall", "-Wextra", "-Werror", "-Wno-unused-variable", "-Wno-unused-but-set-variable"]
 
 
@@ -29,18 +29,17 @@ def program(language, body):
     return f"#include <hipattn/{header}>\n{includes}void snippet(void);\nvoid snippet(void) {{\n{rest}\n}}\n"
 
 
-def compile_block(block, where, root, compilers, link):
+def check_block(block, where, root, compilers, link):
     """None, or what went wrong."""
-    language, kernel, body = block.groups()
-    source = body if kernel else program(language, body)
+    language, name, body = block.groups()
+    if name:
+        return None if body in (root / name).read_text() else f"{where}: the block does not stand in {name}"
     standard = "-std=c11" if language == "c" else "-std=c++20"
     with tempfile.TemporaryDirectory() as folder:
         path = pathlib.Path(folder) / f"snippet.{'c' if language == 'c' else 'cc'}"
-        path.write_text(source)
-        runs = not kernel and "int main(" in body
+        path.write_text(program(language, body))
+        runs = "int main(" in body
         command = [compilers[language], standard, *WARNINGS, f"-I{root / 'include'}", str(path)]
-        if kernel:
-            command += [f"-I{root / 'src'}", "-DHIPATTN_ISA=portable", '-DHIPATTN_VEC_HEADER="host/vec/vec_portable.h"']
         command += ["-o", f"{folder}/snippet", *link] if runs else ["-fsyntax-only"]
         result = subprocess.run(command, capture_output=True, text=True, check=False)
         if result.returncode == 0 and runs:
@@ -57,7 +56,7 @@ def main():
         for block in BLOCK.finditer(text):
             count += 1
             where = f"{page.relative_to(root)}:{text.count(chr(10), 0, block.start()) + 1}"
-            problem = compile_block(block, where, root, compilers, sys.argv[4:])
+            problem = check_block(block, where, root, compilers, sys.argv[4:])
             if problem:
                 problems.append(problem)
     print(f"{count} blocks")

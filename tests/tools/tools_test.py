@@ -99,8 +99,8 @@ class Documents(unittest.TestCase):
         self.assertEqual(check_links.anchors("# One step\n```sh\n# no heading\n```\n## `run`: a, b\n"), {"one-step", "run-a-b"})
 
     def test_snippets(self):
-        blocks = check_snippets.BLOCK.findall("```c\nint x;\n```\n```sh\nls\n```\n```cpp kernel\nint y;\n```\n")
-        self.assertEqual(blocks, [("c", "", "int x;\n"), ("cpp", " kernel", "int y;\n")])
+        blocks = check_snippets.BLOCK.findall("```c\nint x;\n```\n```sh\nls\n```\n```cpp file=a.cc\nint y;\n```\n")
+        self.assertEqual(blocks, [("c", "", "int x;\n"), ("cpp", "a.cc", "int y;\n")])
         self.assertTrue(re.search(r"void snippet\(void\) \{\nint x;", check_snippets.program("c", "int x;\n")))
         self.assertEqual(check_snippets.program("c", "int main(void) { return 0; }"), "int main(void) { return 0; }")
 
