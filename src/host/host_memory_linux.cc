@@ -91,9 +91,10 @@ class LinuxHostMemory : public device::HostMemory {
   Result<std::byte*> Map(size_t bytes, int node) override {
     // Over-map by one huge page and give back what lies outside the aligned part.
     uint64_t padded = 0;
-    if (!CheckedAdd(RoundUp<uint64_t>(bytes, 4096), kHugePageBytes, &padded)) {
+    if (!CheckedAdd(bytes, kHugePageBytes + 4095, &padded)) {
       return OutOfMemory("cannot map ", bytes, " bytes");
     }
+    padded = padded / 4096 * 4096;
     void* raw = mmap(nullptr,
                      padded,
                      PROT_READ | PROT_WRITE,
