@@ -48,7 +48,6 @@ struct Scratch {
   alignas(64) float k[kTileFloats];                // [column panel][head_dim][kColumns keys]
   alignas(64) float v[kTileFloats];                // [column panel][key][kColumns dimensions]
   alignas(64) float scores[kRows * kMaxTileKeys];  // [row][key]
-  alignas(64) float partial[kRows * kColumns];     // one column panel of P.V
   alignas(64) float sums[kMaxVectors * kLanes];    // l, by lane
   float max[kMaxVectors];
 };
@@ -167,10 +166,10 @@ void WidenValues(Tag tag, const Task& task, int64_t tile_begin, int count, Scrat
   }
 }
 
-// sums[row][0, kColumns) = sum over i < count of a[i a_step + row a_row_step] b[i kColumns ..],
-// each a chain in the order of i.
-template <int kAStep, int kARowStep>
-inline void MultiplyPanel(const float* a, const float* b, int count, int sums_stride, float* sums) {
+// finish(row, sum0, sum1) gets the kColumns sums over i < count of a[i kAStep + row kARowStep] b[i
+// kColumns ..] for every row, each a chain in the order of i.
+template <int kAStep, int kARowStep, typename Finish>
+inline void MultiplyPanel(const float* a, const float* b, int count, const Finish& finish) {
   VF acc[kRows][2];
   for (int row = 0; row < kRows; ++row) {
     acc[row][0] = Zero();
@@ -188,8 +187,7 @@ inline void MultiplyPanel(const float* a, const float* b, int count, int sums_st
     b += kColumns;
   }
   for (int row = 0; row < kRows; ++row) {
-    Store(sums + row * sums_stride, acc[row][0]);
-    Store(sums + row * sums_stride + kLanes, acc[row][1]);
+    finish(row, acc[row][0], acc[row][1]);
   }
 }
 
@@ -258,6 +256,43 @@ void SoftmaxRows(const Task& task,
   }
 }
 
+// o = decay o + sum, for one column panel of one row.
+inline void AddValues(float* o, float decay, VF sum0, VF sum1) {
+  Store(o, MulAdd(Load(o), Set1(decay), sum0));
+  Store(o + kLanes, MulAdd(Load(o + kLanes), Set1(decay), sum1));
+}
+
+// P.V of a group whose rows see different numbers of keys: the keys that all of them see together,
+// the rest row by row, in the same chain of sums.
+void AddUnevenValues(const Task& task,
+                     int first_row,
+                     int num_rows,
+                     const int* limits,
+                     const float* decay,
+                     Scratch* scratch) {
+  const int common = limits[0] > 0 ? limits[0] : 0;
+  for (int dim = 0; dim < task.padded_dim; dim += kColumns) {
+    const float* v = scratch->v + dim * task.tile_keys;
+    alignas(64) float partial[kRows * kColumns];
+    MultiplyPanel<1, kMaxTileKeys>(scratch->scores, v, common, [&](int row, VF sum0, VF sum1) {
+      Store(partial + row * kColumns, sum0);
+      Store(partial + row * kColumns + kLanes, sum1);
+    });
+    for (int row = 0; row < num_rows; ++row) {
+      VF sum0 = Load(partial + row * kColumns);
+      VF sum1 = Load(partial + row * kColumns + kLanes);
+      for (int key = common; key < limits[row]; ++key) {
+        const VF weight = Set1(scratch->scores[row * kMaxTileKeys + key]);
+        sum0 = MulAdd(weight, Load(v + key * kColumns), sum0);
+        sum1 = MulAdd(weight, Load(v + key * kColumns + kLanes), sum1);
+      }
+      if (limits[row] > 0) {
+        AddValues(scratch->o + (first_row + row) * task.padded_dim + dim, decay[row], sum0, sum1);
+      }
+    }
+  }
+}
+
 // One group of kRows vectors against one tile, of which row i sees limits[i] keys, none when 0 or
 // less.
 void FoldTile(const Task& task, int first_row, const int* limits, Scratch* scratch) {
@@ -266,31 +301,27 @@ void FoldTile(const Task& task, int first_row, const int* limits, Scratch* scrat
   if (most <= 0) {
     return;
   }
-  const int common = limits[0] > 0 ? limits[0] : 0;
   const float* q = scratch->q + first_row * task.head_dim;
   for (int key = 0; key < most; key += kColumns) {
+    float* scores = scratch->scores + key;
     MultiplyPanel<kRows, 1>(
-        q, scratch->k + key * task.head_dim, task.head_dim, kMaxTileKeys, scratch->scores + key);
+        q, scratch->k + key * task.head_dim, task.head_dim, [&](int row, VF sum0, VF sum1) {
+          Store(scores + row * kMaxTileKeys, sum0);
+          Store(scores + row * kMaxTileKeys + kLanes, sum1);
+        });
   }
   alignas(64) float decay[kDecays];
   SoftmaxRows(task, first_row, num_rows, limits, decay, scratch);
+  if (limits[0] < most || num_rows < kRows) {
+    AddUnevenValues(task, first_row, num_rows, limits, decay, scratch);
+    return;
+  }
   for (int dim = 0; dim < task.padded_dim; dim += kColumns) {
-    const float* v = scratch->v + dim * task.tile_keys;
-    MultiplyPanel<1, kMaxTileKeys>(scratch->scores, v, common, kColumns, scratch->partial);
-    for (int row = 0; row < num_rows; ++row) {
-      VF sum0 = Load(scratch->partial + row * kColumns);
-      VF sum1 = Load(scratch->partial + row * kColumns + kLanes);
-      for (int key = common; key < limits[row]; ++key) {
-        const VF weight = Set1(scratch->scores[row * kMaxTileKeys + key]);
-        sum0 = MulAdd(weight, Load(v + key * kColumns), sum0);
-        sum1 = MulAdd(weight, Load(v + key * kColumns + kLanes), sum1);
-      }
-      if (limits[row] > 0) {
-        float* o = scratch->o + (first_row + row) * task.padded_dim + dim;
-        Store(o, MulAdd(Load(o), Set1(decay[row]), sum0));
-        Store(o + kLanes, MulAdd(Load(o + kLanes), Set1(decay[row]), sum1));
-      }
-    }
+    float* o = scratch->o + first_row * task.padded_dim + dim;
+    MultiplyPanel<1, kMaxTileKeys>(
+        scratch->scores, scratch->v + dim * task.tile_keys, most, [&](int row, VF sum0, VF sum1) {
+          AddValues(o + row * task.padded_dim, decay[row], sum0, sum1);
+        });
   }
 }
 
