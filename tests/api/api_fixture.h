@@ -7,11 +7,12 @@
 
 #include "hipattn/hipattn.h"
 
+#include "tests/support/aligned_floats.h"
+
 #include <gtest/gtest.h>
 
 #include <cstdint>
 #include <memory>
-#include <random>
 #include <string>
 #include <vector>
 
@@ -53,36 +54,6 @@ inline SequencePtr MakeSequence(hipattn_engine_t* engine,
   EXPECT_EQ(hipattn_sequence_create(engine, options, &sequence), HIPATTN_OK) << LastError();
   return SequencePtr(sequence);
 }
-
-// A 64-byte aligned array of floats.
-class Floats {
- public:
-  explicit Floats(size_t size, float fill = 0.0F) : memory_(size + 16, fill), size_(size) {
-    const auto address = reinterpret_cast<uintptr_t>(memory_.data());
-    offset_ = (64 - address % 64) % 64 / sizeof(float);
-  }
-  Floats(const Floats&) = delete;
-  Floats& operator=(const Floats&) = delete;
-
-  float* data() { return memory_.data() + offset_; }
-  const float* data() const { return memory_.data() + offset_; }
-  size_t size() const { return size_; }
-  float& operator[](size_t i) { return data()[i]; }
-  std::vector<float> copy() const { return {data(), data() + size_}; }
-
-  void FillRandom(uint32_t seed) {
-    std::mt19937 random(seed);
-    std::normal_distribution<float> normal;
-    for (size_t i = 0; i < size_; ++i) {
-      data()[i] = normal(random);
-    }
-  }
-
- private:
-  std::vector<float> memory_;
-  size_t size_;
-  size_t offset_ = 0;
-};
 
 // Arrays for one attend call on SmallEngine's geometry; outputs begin as a pattern.
 struct Arrays {
