@@ -249,11 +249,11 @@ void ExpectGoesOnLikeNew(const Way& way,
   SCOPED_TRACE(testing::Message() << way.name << ", " << length << " cut to " << kept);
   Engine engine(EngineOptionsOf(kGeometry, HIPATTN_BF16));
   Sequence fresh(engine, OptionsOf(way));
-  Feed(engine, fresh, kGeometry, 44, 0, kept);
+  AppendOnly(engine, fresh, kGeometry, 44, 0, kept);
   Sequence long_text(engine, OptionsOf(way));
-  Feed(engine, long_text, kGeometry, 44, 0, kept);
+  AppendOnly(engine, long_text, kGeometry, 44, 0, kept);
   // Another text went on here first.
-  Feed(engine, long_text, kGeometry, 45, kept, length);
+  AppendOnly(engine, long_text, kGeometry, 45, kept, length);
   Decode(engine, long_text, kGeometry, 45, length);
   Sequence cut = shorten(std::move(long_text), kept);
   EXPECT_EQ(cut.length(), kept);
@@ -281,7 +281,11 @@ TEST(Acceptance, TruncateAndForkGoOnLikeATextThatEndedThere) {
     return parent->Fork(kept);
   };
   for (const Way& way : kWays) {
+    const bool slow = way.search == HIPATTN_SEARCH_STAGED || way.search == HIPATTN_SEARCH_BEAM;
     for (const uint64_t kept : {1U, 16U, 129U, 1024U, 1031U}) {
+      if (slow && kept != 129) {
+        continue;
+      }
       ExpectGoesOnLikeNew(way, kept + 400, kept, truncate);
       ExpectGoesOnLikeNew(way, kept + 400, kept, fork);
       ExpectGoesOnLikeNew(way, kept + 3, kept, fork_beside_parent);
@@ -327,9 +331,10 @@ TEST(Acceptance, OutOfBudgetChangesNothing) {
   Feed(engine, sequence, kGeometry, 50, 0, 300);
   Feed(engine, other, kGeometry, 51, 0, 100);
   const uint64_t bytes = DeviceBytes(engine);
-  Sequence before = sequence.Fork(300);
-  const Rows want = Decode(engine, before, kGeometry, 50, 300);
-  before.Truncate(0);
+  Engine roomy(EngineOptionsOf(kGeometry, HIPATTN_BF16));
+  Sequence twin(roomy, OptionsOf(kWays[1]));
+  Feed(roomy, twin, kGeometry, 50, 0, 300);
+  const Rows want = Decode(roomy, twin, kGeometry, 50, 300);
 
   Rows big = MakeRows(kGeometry, 50, 0, 300, 2000);
   EXPECT_EQ(TryAttend(engine, sequence, 0, big, kPrefill), HIPATTN_OUT_OF_BUDGET);

@@ -85,6 +85,17 @@ inline Rows Feed(Engine& engine,
   return rows;
 }
 
+// Appends the tokens [begin, end) of text `seed` without attending them.
+inline void AppendOnly(Engine& engine,
+                       Sequence& sequence,
+                       const Geometry& geometry,
+                       uint32_t seed,
+                       uint64_t begin,
+                       uint64_t end) {
+  const Rows rows = MakeRows(geometry, seed, 0, begin, end - begin);
+  engine.Attend<float>(0, sequence, {.q = {}, .k = rows.k.span(), .v = rows.v.span(), .out = {}});
+}
+
 // One decode step of the token at `position`.
 inline Rows Decode(Engine& engine,
                    Sequence& sequence,
