@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 // SPDX-FileCopyrightText: The hipattn authors
 //
-// Element types and their scalar conversions (round to nearest even). The numbers are those of hipattn.h.
+// Element types and their scalar conversions (round to nearest even). The numbers are those of
+// hipattn.h.
 #ifndef HIPATTN_BASE_DTYPE_H_
 #define HIPATTN_BASE_DTYPE_H_
 
@@ -14,13 +15,17 @@ namespace hipattn {
 enum class DType : uint32_t { kF32 = 1, kF16 = 2, kBf16 = 3 };
 
 // Bytes of one element.
-constexpr size_t DTypeBytes(DType dtype) { return dtype == DType::kF32 ? 4 : 2; }
+constexpr size_t DTypeBytes(DType dtype) {
+  return dtype == DType::kF32 ? 4 : 2;
+}
 
 constexpr const char* DTypeName(DType dtype) {
   return dtype == DType::kF32 ? "f32" : dtype == DType::kF16 ? "f16" : "bf16";
 }
 
-constexpr float Bf16ToF32(uint16_t bits) { return std::bit_cast<float>(uint32_t{bits} << 16); }
+constexpr float Bf16ToF32(uint16_t bits) {
+  return std::bit_cast<float>(uint32_t{bits} << 16);
+}
 
 constexpr uint16_t F32ToBf16(float value) {
   const auto bits = std::bit_cast<uint32_t>(value);

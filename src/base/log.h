@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 // SPDX-FileCopyrightText: The hipattn authors
 //
-// Logging: an spdlog logger of the engine's own, never registered globally, that hands every message to the embedding program's callback.
+// Logging: an spdlog logger of the engine's own, never registered globally, that hands every
+// message to the embedding program's callback.
 #ifndef HIPATTN_BASE_LOG_H_
 #define HIPATTN_BASE_LOG_H_
 
@@ -11,7 +12,8 @@
 
 namespace hipattn {
 
-// The embedding program's callback; fn may be null. Levels as in spdlog: 0 trace, 1 debug, 2 info, 3 warning, 4 error, 5 critical.
+// The embedding program's callback; fn may be null. Levels as in spdlog: 0 trace, 1 debug, 2 info,
+// 3 warning, 4 error, 5 critical.
 struct LogSink {
   void (*fn)(void* user_data, int32_t level, const char* message) = nullptr;
   void* user_data = nullptr;

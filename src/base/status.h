@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 // SPDX-FileCopyrightText: The hipattn authors
 //
-// Status: what every function that can fail returns. A status is OK, or a code with a message that names
-// the field or value that is wrong. The codes have the numbers of HIPATTN_* in hipattn.h, so the C boundary
-// is a cast. No code of ours throws.
+// Status: what every function that can fail returns. A status is OK, or a code with a message that
+// names the field or value that is wrong. The codes have the numbers of HIPATTN_* in hipattn.h, so
+// the C boundary is a cast. No code of ours throws.
 #ifndef HIPATTN_BASE_STATUS_H_
 #define HIPATTN_BASE_STATUS_H_
 
@@ -77,11 +77,11 @@ Status Internal(const Parts&... parts) {
 
 }  // namespace hipattn
 
-#define HIPATTN_RETURN_IF_ERROR(expr)                        \
-  do {                                                       \
+#define HIPATTN_RETURN_IF_ERROR(expr)                                        \
+  do {                                                                       \
     if (::hipattn::Status hipattn_status_ = (expr); !hipattn_status_.ok()) { \
-      return hipattn_status_;                                \
-    }                                                        \
+      return hipattn_status_;                                                \
+    }                                                                        \
   } while (false)
 
 #endif  // HIPATTN_BASE_STATUS_H_

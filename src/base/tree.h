@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 // SPDX-FileCopyrightText: The hipattn authors
 //
-// Words of the block tree that policy (core) and ops (device) share. Level 0 are the blocks; node j of level l covers the
-// nodes 8j .. 8j + 7 of level l - 1.
+// Words of the block tree that policy (core) and ops (device) share. Level 0 are the blocks; node j
+// of level l covers the nodes 8j .. 8j + 7 of level l - 1.
 #ifndef HIPATTN_BASE_TREE_H_
 #define HIPATTN_BASE_TREE_H_
 

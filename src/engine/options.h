@@ -1,20 +1,21 @@
 // SPDX-License-Identifier: Apache-2.0
 // SPDX-FileCopyrightText: The hipattn authors
 //
-// Options of engines and sequences as the engine works with them, and the only place where they are checked, where defaults are put in
-// and where AUTO is replaced. A Resolve function takes what a caller gave (0 = default) and returns options in which every field holds
-// its final value, or the error that names the field and the value.
+// Options of engines and sequences as the engine works with them, and the only place where they are
+// checked, where defaults are put in and where AUTO is replaced. A Resolve function takes what a
+// caller gave (0 = default) and returns options in which every field holds its final value, or the
+// error that names the field and the value.
 #ifndef HIPATTN_ENGINE_OPTIONS_H_
 #define HIPATTN_ENGINE_OPTIONS_H_
-
-#include <cstdint>
-#include <string>
-#include <vector>
 
 #include "base/dtype.h"
 #include "base/log.h"
 #include "base/result.h"
 #include "base/tree.h"
+
+#include <cstdint>
+#include <string>
+#include <vector>
 
 namespace hipattn::engine {
 
@@ -37,7 +38,7 @@ struct EngineOptions {
   float rope_theta = 0.0F;
   uint32_t rope_dim = 0;
   uint32_t trained_tokens = 0;
-  std::vector<float> rope_inv_freq;     // given by the caller; empty = from rope_theta
+  std::vector<float> rope_inv_freq;  // given by the caller; empty = from rope_theta
   uint64_t device_kv_bytes = 0, host_kv_bytes = 0, disk_kv_bytes = 0;
   std::string disk_path, pool_endpoints;
   LogSink log;
@@ -47,12 +48,14 @@ struct EngineOptions {
   uint32_t group() const { return num_q_heads / num_kv_heads; }
 };
 
-// Fields as in hipattn.h; 0 = default before Resolve. What this build cannot serve is refused by Resolve when it is not 0.
+// Fields as in hipattn.h; 0 = default before Resolve. What this build cannot serve is refused by
+// Resolve when it is not 0.
 struct AttentionOptions {
   uint32_t decode_mode = 0, search = 0, scorer = 0, prefill_mode = 0;
   uint32_t budget_tokens = 0, sink_tokens = 0, window_tokens = 0, refresh_interval = 0;
   float min_recall = 0.0F;
-  uint32_t dense_up_to_tokens = 0, rerank_tokens = 0, audit_interval = 0, max_scanned_heads = 0, verify_recall = 0;
+  uint32_t dense_up_to_tokens = 0, rerank_tokens = 0, audit_interval = 0, max_scanned_heads = 0,
+           verify_recall = 0;
   uint32_t prefill_sizes[2] = {0, 0};
   uint32_t prefill_last_q = 0, prefill_delta_interval = 0;
   float prefill_threshold = 0.0F, prefill_skip_threshold = 0.0F;
@@ -63,10 +66,12 @@ struct AttentionOptions {
   PrefillMode prefill() const { return static_cast<PrefillMode>(prefill_mode); }
 };
 
-// HIPATTN_NONE: "really none" in sink_tokens, rerank_tokens and audit_interval. After Resolve sink_tokens is the number, 0 included.
+// HIPATTN_NONE: "really none" in sink_tokens, rerank_tokens and audit_interval. After Resolve
+// sink_tokens is the number, 0 included.
 inline constexpr uint32_t kNone = UINT32_MAX;
 
-// Tokens of a text, and of every option that counts tokens: positions and leaf numbers are int32 in places.
+// Tokens of a text, and of every option that counts tokens: positions and leaf numbers are int32 in
+// places.
 inline constexpr uint64_t kMaxTokens = INT32_MAX;
 
 // Largest head_dim of any device.
@@ -78,7 +83,8 @@ inline constexpr uint32_t kPrefillBlockRows = 64;
 Result<EngineOptions> ResolveEngineOptions(const EngineOptions& given);
 
 // `engine` is resolved.
-Result<AttentionOptions> ResolveAttentionOptions(const EngineOptions& engine, const AttentionOptions& given);
+Result<AttentionOptions> ResolveAttentionOptions(const EngineOptions& engine,
+                                                 const AttentionOptions& given);
 
 // Bytes as in hipattn_memory_need_t.
 struct MemoryNeed {
@@ -87,7 +93,9 @@ struct MemoryNeed {
 };
 
 // Both resolved. kInvalidArgument when the bytes do not fit 64 bits.
-Result<MemoryNeed> ComputeMemoryNeed(const EngineOptions& engine, const AttentionOptions& attention, uint64_t num_tokens,
+Result<MemoryNeed> ComputeMemoryNeed(const EngineOptions& engine,
+                                     const AttentionOptions& attention,
+                                     uint64_t num_tokens,
                                      uint32_t num_sequences);
 
 }  // namespace hipattn::engine
