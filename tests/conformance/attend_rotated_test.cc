@@ -108,7 +108,7 @@ TEST_P(AttendRotated, AllShapesMatchReference) {
 
 TEST_P(AttendRotated, AllTypesAndGroupsMatchReference) {
   for (const DType dtype : {DType::kF32, DType::kF16, DType::kBf16}) {
-    for (const uint32_t group : {1U, 4U, 16U}) {
+    for (const uint32_t group : {1U, 4U, 16U, 37U}) {
       for (const float softcap : {0.0F, 5.0F}) {
         Case test({dtype, 64, 16}, group, 12, MakeRope(1, 64));
         test.softcap = softcap;

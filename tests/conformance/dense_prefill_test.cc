@@ -138,7 +138,7 @@ TEST_P(DensePrefill, AllLengthsMatchReference) {
 }
 
 TEST_P(DensePrefill, AllGroupsMatchReference) {
-  for (const uint32_t group : {1U, 2U, 3U, 5U, 8U, 13U, 16U}) {
+  for (const uint32_t group : {1U, 2U, 3U, 5U, 8U, 13U, 16U, 71U}) {
     SCOPED_TRACE(StrCat("group ", group));
     CheckAgainstReference(Case({DType::kBf16, 128, 16}, group, 150), 133, 150);
   }

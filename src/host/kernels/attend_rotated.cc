@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 // SPDX-FileCopyrightText: The hipattn authors
 //
-// One task per job. The list is read in steps of at most 16 tokens of one range, each folded by
-// online softmax (FlashAttention-2, arXiv 2307.08691, section 3.1): the bits depend on the list
-// alone.
+// One task per job and up to 16 heads. The list is read in steps of at most 16 tokens of one range,
+// each folded by online softmax (FlashAttention-2, arXiv 2307.08691, section 3.1): the bits depend
+// on the list alone.
 #include "host/kernels/dispatch.h"
 #include "host/kernels/kernels.h"
 #include "host/kernels/rotate.h"
@@ -16,15 +16,16 @@ namespace hipattn::host::HIPATTN_ISA {
 namespace {
 
 constexpr uint32_t kStepTokens = 16;
-constexpr uint32_t kMaxGroup = 16;
+constexpr uint32_t kChunkHeads = 16;  // heads that share one reading of the list
 constexpr float kNone = -__builtin_inff();
 
-// Online softmax of the heads of one job: unnormalised sums relative to exp(max).
+// Online softmax of some heads of one job: unnormalised sums relative to exp(max).
 struct State {
-  alignas(64) float q[kMaxGroup * device::kMaxHeadDim];
-  alignas(64) float sum_values[kMaxGroup * device::kMaxHeadDim];
-  float max[kMaxGroup];
-  float sum_weights[kMaxGroup];
+  uint32_t first_head, num_heads;
+  alignas(64) float q[kChunkHeads * device::kMaxHeadDim];
+  alignas(64) float sum_values[kChunkHeads * device::kMaxHeadDim];
+  float max[kChunkHeads];
+  float sum_weights[kChunkHeads];
 };
 
 // Keys and values of one step, keys turned to their positions.
@@ -40,9 +41,10 @@ void InitState(const device::RotatedParams& params, const device::RotatedJob& jo
   if (params.rope.mode != 0) {
     ComputeAngles(params.rope, job.query_pos, &angles);
   }
-  for (uint32_t head = 0; head < params.group; ++head) {
+  const float* q = job.q + state->first_head * head_dim;
+  for (uint32_t head = 0; head < state->num_heads; ++head) {
     for (size_t dim = 0; dim < head_dim; ++dim) {
-      state->q[head * head_dim + dim] = job.q[head * head_dim + dim];
+      state->q[head * head_dim + dim] = q[head * head_dim + dim];
       state->sum_values[head * head_dim + dim] = 0.0F;
     }
     if (params.rope.mode != 0) {
@@ -107,7 +109,7 @@ float StepWeights(const device::RotatedParams& params,
 
 void FoldStep(const device::RotatedParams& params, const Step& step, State* state) {
   const uint32_t head_dim = params.pool.head_dim;
-  for (uint32_t head = 0; head < params.group; ++head) {
+  for (uint32_t head = 0; head < state->num_heads; ++head) {
     alignas(64) float weights[kStepTokens];
     const size_t begin = size_t{head} * head_dim;
     const float rescale = StepWeights(params, step, state->q + begin, state->max + head, weights);
@@ -133,27 +135,33 @@ void StoreState(Out tag,
                 const device::RotatedJob& job,
                 State* state) {
   const size_t head_dim = params.pool.head_dim;
-  for (uint32_t head = 0; head < params.group; ++head) {
+  for (uint32_t head = 0; head < state->num_heads; ++head) {
     const float sum = state->sum_weights[head];
     float* row = state->sum_values + head * head_dim;
     for (size_t dim = 0; dim < head_dim && sum != 0; ++dim) {
       row[dim] = row[dim] / sum;
     }
     ConvertRow(tag,
-               static_cast<typename Out::Elem*>(job.out) + head * head_dim,
+               static_cast<typename Out::Elem*>(job.out) + (state->first_head + head) * head_dim,
                F32{},
                row,
                static_cast<int>(head_dim));
     if (job.lse != nullptr) {
-      job.lse[head] = sum == 0 ? kNone : state->max[head] + ::logf(sum);
+      job.lse[state->first_head + head] = sum == 0 ? kNone : state->max[head] + ::logf(sum);
     }
   }
 }
 
 template <typename Tag>
-void AttendJob(Tag tag, const device::RotatedParams& params, const device::RotatedJob& job) {
+void AttendHeads(Tag tag,
+                 const device::RotatedParams& params,
+                 const device::RotatedJob& job,
+                 uint32_t first_head) {
   State state;
   Step step;
+  const uint32_t heads_left = params.group - first_head;
+  state.first_head = first_head;
+  state.num_heads = heads_left < kChunkHeads ? heads_left : kChunkHeads;
   InitState(params, job, &state);
   for (uint32_t range_idx = 0; range_idx < job.num_ranges; ++range_idx) {
     const device::KvRange& range = job.ranges[range_idx];
@@ -172,8 +180,10 @@ void AttendJob(Tag tag, const device::RotatedParams& params, const device::Rotat
 
 void AttendRotated(const device::OpContext& context, const device::RotatedParams& params) {
   WithTag(params.pool.kv_dtype, [&](auto tag) {
-    device::ParallelFor(*context.executor, params.num_jobs, [&](size_t job_idx) {
-      AttendJob(tag, params, params.jobs[job_idx]);
+    const size_t num_chunks = (params.group + kChunkHeads - 1) / kChunkHeads;
+    device::ParallelFor(*context.executor, params.num_jobs * num_chunks, [&](size_t task) {
+      const auto first_head = static_cast<uint32_t>(task % num_chunks) * kChunkHeads;
+      AttendHeads(tag, params, params.jobs[task / num_chunks], first_head);
     });
   });
 }

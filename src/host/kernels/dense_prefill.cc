@@ -382,7 +382,7 @@ struct Plan {
 };
 
 Plan MakePlan(const device::PrefillParams& params, unsigned concurrency) {
-  constexpr int kFewestVectors = 4 * kRows;
+  constexpr int kFewestVectors = 4 * kRows;  // fewer are not worth another widening of the tiles
   constexpr uint64_t kTasksPerThread = 4;
   uint64_t vectors = 0;
   uint64_t most_rows = 0;
@@ -393,12 +393,13 @@ Plan MakePlan(const device::PrefillParams& params, unsigned concurrency) {
   }
   const int padded_dim = RoundUpTo(static_cast<int>(params.pool.head_dim), kColumns);
   const int most_vectors = Min(kMaxVectors, kQueryFloats / padded_dim / kRows * kRows);
-  const uint64_t share = vectors / (kTasksPerThread * concurrency);
+  const uint64_t share = vectors / concurrency;
   int task_vectors = most_vectors;
-  if (concurrency > 1 && share < static_cast<uint64_t>(most_vectors)) {
-    const int fewest = Min(kFewestVectors, most_vectors);
-    const int rounded = RoundUpTo(static_cast<int>(share), kRows);
-    task_vectors = rounded > fewest ? rounded : fewest;
+  if (concurrency > 1 && share / kTasksPerThread < static_cast<uint64_t>(most_vectors)) {
+    const int fewest = share < kFewestVectors ? static_cast<int>(share) : kFewestVectors;
+    const int fair = static_cast<int>(share / kTasksPerThread);
+    task_vectors = Min(RoundUpTo(fair > fewest ? fair : fewest, kRows), most_vectors);
+    task_vectors = task_vectors > 0 ? task_vectors : kRows;
   }
   const auto step = static_cast<uint64_t>(task_vectors);
   return {padded_dim, task_vectors, (most_rows * params.group + step - 1) / step};
