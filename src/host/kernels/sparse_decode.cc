@@ -7,7 +7,8 @@
 // (lanes are tokens, so q.k needs no horizontal sum), then comes the softmax of the piece, then its
 // V rows (lanes are dimensions). While a panel is multiplied, the lines of the panel that comes
 // kPrefetchPanels later in this order are prefetched, one line for each line read: scattered blocks
-// of a few KB are too short for the hardware's own prefetchers.
+// of a few KB are too short for the hardware's own prefetchers. Before that, the first lines of all
+// panels of the next piece are, at once, so that their page walks overlap.
 //
 // Parallel work is a run of units, a unit being one split of one job for up to kChunkHeads heads.
 #include "base/dtype.h"
@@ -31,7 +32,7 @@ constexpr int kScoreStride = kMaxTokens + 16;  // not a power of two: rows must 
 constexpr int kPairLanes = 2 * kLanes;
 constexpr int kMaxPaddedDim = device::kMaxHeadDim + 2 * kLanes;
 constexpr int kLineBytes = 64;
-constexpr int kPrefetchPanels = 8;
+constexpr int kPrefetchPanels = 16;  // with blocks of 16 tokens: the same place of the next piece
 constexpr uint32_t kSplitRanges = device::kPieceBlocks * device::kSplitPieces;
 constexpr uint32_t kTasksPerThread = 4;  // evens out threads that start late
 constexpr float kMinusInf = -__builtin_inff();
@@ -50,17 +51,20 @@ struct Piece {
   const std::byte* ahead[2 * kMaxPanels];  // what to prefetch while k[i], and then v[i], is read
 };
 
-// The running softmax of one split: o is the sum of exp(score - max) v, kept in the order of
+// The running softmax of one split. q is multiplied by the scale, tile by tile, what one dimension
+// needs of a tile side by side; o is the sum of exp(score - max) v, kept in the order of
 // LoadPair.
 struct State {
-  float max[kChunkHeads];
+  alignas(64) float q[kChunkHeads * device::kMaxHeadDim];
+  alignas(64) float max[kChunkHeads];
   alignas(64) float sum[kChunkHeads][kLanes];
   alignas(64) float o[kChunkHeads][kMaxPaddedDim];
 };
 
 struct Scratch {
   alignas(64) float scores[kChunkHeads][kScoreStride];
-  float decay[kChunkHeads];  // exp(old max - new max) of the piece
+  alignas(64) float max_lanes[kChunkHeads][kLanes];  // of the piece's scores
+  float decay[kChunkHeads];                          // exp(old max - new max) of the piece
   State state;
   Piece pieces[2];
 };
@@ -172,42 +176,42 @@ class PieceWalk {
   uint32_t job_ = 0, split_ = 0, chunk_ = 0, piece_ = 0;
 };
 
-// Sets now->ahead. The order of reading is k of one piece, its v, then the next piece; next may be
-// null.
+// Sets now->ahead, and touches the next piece, which may be null. The order of reading is k of one
+// piece, its v, then the next piece.
 void PlanPrefetch(const Piece* next, Piece* now) {
   const int n = now->num_panels;
   for (int i = 0; i < 2 * n; ++i) {
-    const int at = i + kPrefetchPanels;
-    if (at < n) {
-      now->ahead[i] = now->k[at];
-    } else if (at < 2 * n) {
-      now->ahead[i] = now->v[at - n];
-    } else if (next != nullptr && at - 2 * n < next->num_panels) {
-      now->ahead[i] = next->k[at - 2 * n];
-    } else if (next != nullptr && at - 2 * n < 2 * next->num_panels) {
-      now->ahead[i] = next->v[at - 2 * n - next->num_panels];
+    const int at = i + kPrefetchPanels - 2 * n;  // place in the next piece
+    if (at < 0) {
+      now->ahead[i] = at < -n ? now->k[at + 2 * n] : now->v[at + n];
+    } else if (next != nullptr && at < 2 * next->num_panels) {
+      now->ahead[i] = at < next->num_panels ? next->k[at] : next->v[at - next->num_panels];
     } else {
-      now->ahead[i] =
-          i < n ? now->k[i] : now->v[i - n];  // nothing to fetch: a line that is there already
+      now->ahead[i] = i < n ? now->k[i] : now->v[i - n];  // nothing to fetch: a line that is there
     }
+  }
+  for (int i = 0; next != nullptr && i < next->num_panels; ++i) {
+    PrefetchL2(next->k[i]);
+    PrefetchL2(next->v[i]);
   }
 }
 
-// ----------------------------------------------------------------------------------------------
-// q.k Panels of one register tile: P panels x H heads of accumulators, q of H heads, one row of K.
+// Panels of one register tile: P panels x H heads of accumulators, q of H heads, one row of K and
+// what widens it.
 constexpr int PanelsOfTile(int heads) {
   int panels = 8;
-  while (panels > 1 && panels * heads * kPanelVectors + heads + 1 > kRegisters) {
+  while (panels > 1 && panels * heads * kPanelVectors + heads + 2 > kRegisters) {
     panels /= 2;
   }
   return panels;
 }
 
-// Raw q.k of panels [at, at + P) with H heads.
+// Scores of panels [at, at + P) for H heads, -inf outside the ranges, whatever lies there; folds
+// them into max_lanes.
 template <typename Tag, int H, int P>
-inline void MultiplyKeys(
-    const Piece& piece, int at, const float* q, int head_dim, float (*scores)[kScoreStride]) {
+inline void MultiplyKeys(const Piece& piece, int at, int head_dim, int head, Scratch* scratch) {
   using Elem = typename Tag::Elem;
+  const float* q = scratch->state.q + head * head_dim;
   constexpr int kRows = kLineBytes / (16 * static_cast<int>(sizeof(Elem)));  // dimensions in a line
   const Elem* k[P];
   const std::byte* ahead[P];
@@ -230,14 +234,14 @@ inline void MultiplyKeys(
   for (int dim = 0; dim < head_dim; dim += kRows) {
     HIPATTN_UNROLL
     for (int p = 0; p < P; ++p) {
-      PrefetchL1(ahead[p] + dim * (kLineBytes / kRows));
+      PrefetchL2(ahead[p] + dim * (kLineBytes / kRows));
     }
     HIPATTN_UNROLL
     for (int row = 0; row < kRows; ++row) {
       VF weight[H];
       HIPATTN_UNROLL
       for (int h = 0; h < H; ++h) {
-        weight[h] = Set1(q[h * head_dim + dim + row]);
+        weight[h] = Set1(q[(dim + row) * H + h]);
       }
       HIPATTN_UNROLL
       for (int p = 0; p < P; ++p) {
@@ -253,72 +257,93 @@ inline void MultiplyKeys(
     }
   }
   HIPATTN_UNROLL
-  for (int p = 0; p < P; ++p) {
+  for (int h = 0; h < H; ++h) {
+    VF max = Load(scratch->max_lanes[head + h]);
     HIPATTN_UNROLL
-    for (int h = 0; h < H; ++h) {
+    for (int p = 0; p < P; ++p) {
       HIPATTN_UNROLL
       for (int i = 0; i < kPanelVectors; ++i) {
-        Store(scores[h] + (at + p) * 16 + i * kLanes, sum[p][h][i]);
+        const VM live = LaneRange(piece.begin[at + p] - i * kLanes, piece.end[at + p] - i * kLanes);
+        const VF score = Select(live, sum[p][h][i], Set1(kMinusInf));
+        Store(scratch->scores[head + h] + (at + p) * 16 + i * kLanes, score);
+        max = Max(max, score);
       }
     }
+    Store(scratch->max_lanes[head + h], max);
   }
 }
 
 // Panels [at, num_panels): tiles of P while they fit, then smaller ones.
 template <typename Tag, int H, int P>
-inline void MultiplyPanels(
-    const Piece& piece, int at, const float* q, int head_dim, float (*scores)[kScoreStride]) {
+inline void MultiplyPanels(const Piece& piece, int at, int head_dim, int head, Scratch* scratch) {
   for (; at + P <= piece.num_panels; at += P) {
-    MultiplyKeys<Tag, H, P>(piece, at, q, head_dim, scores);
+    MultiplyKeys<Tag, H, P>(piece, at, head_dim, head, scratch);
   }
   if constexpr (P > 1) {
     if (at < piece.num_panels) {
-      MultiplyPanels<Tag, H, P / 2>(piece, at, q, head_dim, scores);
+      MultiplyPanels<Tag, H, P / 2>(piece, at, head_dim, head, scratch);
     }
   }
 }
 
-// ----------------------------------------------------------------------------------------------
-// softmax scores -> exp(score - max) for one head; updates max, sum and decay. Lanes outside a
-// range become 0, whatever they hold.
-inline void PieceSoftmax(const Piece& piece,
-                         const DecodeParams& params,
-                         int head,
-                         Scratch* scratch) {
-  float* scores = scratch->scores[head];
-  const VF scale = Set1(params.scale);
-  const VF softcap = Set1(params.softcap);
-  const VF inverse_cap = Set1(params.softcap > 0 ? params.scale / params.softcap : 0.0F);
-  VF max_lanes = Set1(kMinusInf);
+// Caps the scores of one head, and with them max_lanes.
+void CapScores(const Piece& piece, float softcap, int head, Scratch* scratch) {
+  const VF cap = Set1(softcap);
+  const VF inverse = Set1(1.0F / softcap);
+  VF max = Set1(kMinusInf);
   for (int p = 0; p < piece.num_panels; ++p) {
     for (int i = 0; i < 16; i += kLanes) {
-      const VF raw = Load(scores + p * 16 + i);
-      const VF score =
-          params.softcap > 0 ? Mul(softcap, Tanh(Mul(raw, inverse_cap))) : Mul(raw, scale);
-      const VF live =
-          Select(LaneRange(piece.begin[p] - i, piece.end[p] - i), score, Set1(kMinusInf));
-      Store(scores + p * 16 + i, live);
-      max_lanes = Max(max_lanes, live);
+      float* scores = scratch->scores[head] + p * 16 + i;
+      const VF capped = Mul(cap, Tanh(Mul(Load(scores), inverse)));
+      const VM live = LaneRange(piece.begin[p] - i, piece.end[p] - i);
+      const VF score = Select(live, capped, Set1(kMinusInf));
+      Store(scores, score);
+      max = Max(max, score);
     }
   }
-  State& state = scratch->state;
-  const float piece_max = ReduceMax(max_lanes);
-  const float max = state.max[head] > piece_max ? state.max[head] : piece_max;
-  const VF decay = Exp(Set1(state.max[head] - max));
-  const VF max_vector = Set1(max);
-  VF sum = Mul(Load(state.sum[head]), decay);
-  for (int i = 0; i < piece.num_panels * 16; i += kLanes) {
-    const VF weight = Exp(Sub(Load(scores + i), max_vector));
+  Store(scratch->max_lanes[head], max);
+}
+
+// The new maxima of all heads, and what becomes of the sums so far.
+void UpdateMax(int num_heads, Scratch* scratch) {
+  alignas(64) float piece_max[kChunkHeads];
+  StoreFirst(piece_max, Set1(kMinusInf), kChunkHeads);
+  for (int head = 0; head < num_heads; ++head) {
+    piece_max[head] = ReduceMax(Load(scratch->max_lanes[head]));
+  }
+  const VF old_max = LoadFirst(scratch->state.max, kChunkHeads);
+  const VF max = Max(old_max, LoadFirst(piece_max, kChunkHeads));
+  StoreFirst(scratch->decay, Exp(Sub(old_max, max)), kChunkHeads);
+  StoreFirst(scratch->state.max, max, kChunkHeads);
+}
+
+// scores -> exp(score - max) for one head; 0 outside the ranges.
+inline void WeighScores(int num_panels, int head, Scratch* scratch) {
+  float* scores = scratch->scores[head];
+  float* sums = scratch->state.sum[head];
+  const VF max = Set1(scratch->state.max[head]);
+  VF sum = Mul(Load(sums), Set1(scratch->decay[head]));
+  for (int i = 0; i < num_panels * 16; i += kLanes) {
+    const VF weight = Exp(Sub(Load(scores + i), max));
     Store(scores + i, weight);
     sum = Add(sum, weight);
   }
-  Store(state.sum[head], sum);
-  state.max[head] = max;
-  scratch->decay[head] = ReduceMax(decay);
+  Store(sums, sum);
 }
 
-// ----------------------------------------------------------------------------------------------
-// p.V Pairs of vectors of one register tile: C pairs x H heads of accumulators, C pairs of V, one
+void PieceSoftmax(const Piece& piece, float softcap, Scratch* scratch) {
+  if (softcap > 0) {
+    for (int head = 0; head < piece.num_heads; ++head) {
+      CapScores(piece, softcap, head, scratch);
+    }
+  }
+  UpdateMax(piece.num_heads, scratch);
+  for (int head = 0; head < piece.num_heads; ++head) {
+    WeighScores(piece.num_panels, head, scratch);
+  }
+}
+
+// Pairs of vectors of one register tile: C pairs x H heads of accumulators, C pairs of V, one
 // weight.
 constexpr int PairsOfTile(int heads) {
   int pairs = 4;
@@ -338,7 +363,7 @@ inline void PrefetchPair(const std::byte* p, int pair) {
   }
   HIPATTN_UNROLL
   for (int i = 0; i < kBytes; i += kLineBytes) {
-    PrefetchL1(p + pair * kBytes + i);
+    PrefetchL2(p + pair * kBytes + i);
   }
 }
 
@@ -412,69 +437,40 @@ inline void MultiplyPairs(const Piece& piece, int pair, int head_dim, int head, 
   }
 }
 
-// ---------------------------------------------------------------------------------------------- a
-// piece Heads [head, head + H) of a piece's chunk, in two phases: all scores, then, after the
-// softmax, all values.
+// The heads of a piece in tiles: all scores, the softmax, then all values.
 template <typename Tag, int H>
-inline void TileScores(
-    const Piece& piece, int head, const float* q, int head_dim, Scratch* scratch) {
-  MultiplyPanels<Tag, H, PanelsOfTile(H)>(
-      piece, 0, q + head * head_dim, head_dim, scratch->scores + head);
-}
-
-template <typename Tag, int H>
-inline void TileValues(const Piece& piece, int head, int head_dim, Scratch* scratch) {
-  MultiplyPairs<Tag, H, PairsOfTile(H)>(piece, 0, head_dim, head, scratch);
-}
-
-template <typename Tag, int H>
-void AttendPieceHeads(const DecodeParams& params,
-                      const Piece& piece,
-                      const float* q,
-                      Scratch* scratch) {
+void AttendPieceHeads(const DecodeParams& params, const Piece& piece, Scratch* scratch) {
   const int head_dim = static_cast<int>(params.pool.head_dim);
   constexpr int kRest = H % kTileHeads;
-  for (int head = 0; head + kTileHeads <= H; head += kTileHeads) {
-    TileScores<Tag, kTileHeads>(piece, head, q, head_dim, scratch);
-  }
-  if constexpr (kRest != 0) {
-    TileScores<Tag, kRest>(piece, H - kRest, q, head_dim, scratch);
-  }
   for (int head = 0; head < H; ++head) {
-    PieceSoftmax(piece, params, head, scratch);
+    Store(scratch->max_lanes[head], Set1(kMinusInf));
   }
   for (int head = 0; head + kTileHeads <= H; head += kTileHeads) {
-    TileValues<Tag, kTileHeads>(piece, head, head_dim, scratch);
+    MultiplyPanels<Tag, kTileHeads, PanelsOfTile(kTileHeads)>(piece, 0, head_dim, head, scratch);
   }
   if constexpr (kRest != 0) {
-    TileValues<Tag, kRest>(piece, H - kRest, head_dim, scratch);
+    MultiplyPanels<Tag, kRest, PanelsOfTile(kRest)>(piece, 0, head_dim, H - kRest, scratch);
+  }
+  PieceSoftmax(piece, params.softcap, scratch);
+  for (int head = 0; head + kTileHeads <= H; head += kTileHeads) {
+    MultiplyPairs<Tag, kTileHeads, PairsOfTile(kTileHeads)>(piece, 0, head_dim, head, scratch);
+  }
+  if constexpr (kRest != 0) {
+    MultiplyPairs<Tag, kRest, PairsOfTile(kRest)>(piece, 0, head_dim, H - kRest, scratch);
   }
 }
 
-template <typename Tag>
-void AttendPiece(const DecodeParams& params, const Piece& piece, const float* q, Scratch* scratch) {
-  switch (piece.num_heads) {
-    case 1:
-      return AttendPieceHeads<Tag, 1>(params, piece, q, scratch);
-    case 2:
-      return AttendPieceHeads<Tag, 2>(params, piece, q, scratch);
-    case 3:
-      return AttendPieceHeads<Tag, 3>(params, piece, q, scratch);
-    case 4:
-      return AttendPieceHeads<Tag, 4>(params, piece, q, scratch);
-    case 5:
-      return AttendPieceHeads<Tag, 5>(params, piece, q, scratch);
-    case 6:
-      return AttendPieceHeads<Tag, 6>(params, piece, q, scratch);
-    case 7:
-      return AttendPieceHeads<Tag, 7>(params, piece, q, scratch);
-    default:
-      return AttendPieceHeads<Tag, 8>(params, piece, q, scratch);
+template <typename Tag, int H = kChunkHeads>
+void AttendPiece(const DecodeParams& params, const Piece& piece, Scratch* scratch) {
+  if constexpr (H > 0) {
+    if (piece.num_heads == H) {
+      return AttendPieceHeads<Tag, H>(params, piece, scratch);
+    }
+    AttendPiece<Tag, H - 1>(params, piece, scratch);
   }
 }
 
-// ----------------------------------------------------------------------------------------------
-// results Workspace of one split and head: o[head_dim], then max and sum.
+// Workspace of one split and head: o[head_dim], then max and sum.
 float* SplitResult(const DecodeParams& params, uint32_t job, uint32_t split, uint32_t head) {
   uint64_t offset = 0;
   for (uint32_t i = 0; i < job; ++i) {
@@ -548,14 +544,23 @@ void FinishSplit(const DecodeParams& params, const Piece& piece, State* state) {
   }
 }
 
-void OpenSplit(int num_heads, State* state) {
-  for (int head = 0; head < num_heads; ++head) {
-    state->max[head] = kMinusInf;
+void OpenSplit(const DecodeParams& params, const Piece& piece, State* state) {
+  const int head_dim = static_cast<int>(params.pool.head_dim);
+  const float* q = params.jobs[piece.job].q + static_cast<int64_t>(piece.first_head) * head_dim;
+  for (int head = 0; head < piece.num_heads; ++head) {
+    const int tile = head / kTileHeads * kTileHeads;
+    const int rest = piece.num_heads - tile;
+    const int width = rest < kTileHeads ? rest : kTileHeads;
+    for (int dim = 0; dim < head_dim; ++dim) {
+      state->q[tile * head_dim + dim * width + head - tile] =
+          q[head * head_dim + dim] * params.scale;
+    }
     Store(state->sum[head], Zero());
     for (int dim = 0; dim < kMaxPaddedDim; dim += kLanes) {
       Store(state->o[head] + dim, Zero());
     }
   }
+  StoreFirst(state->max, Set1(kMinusInf), kChunkHeads);
 }
 
 template <typename Tag>
@@ -570,11 +575,9 @@ void RunUnits(const DecodeParams& params, uint64_t first, uint64_t last) {
     more = walk.Next(&next);
     PlanPrefetch(more ? &next : nullptr, &piece);
     if (piece.opens_split) {
-      OpenSplit(piece.num_heads, &scratch.state);
+      OpenSplit(params, piece, &scratch.state);
     }
-    const float* q =
-        params.jobs[piece.job].q + static_cast<uint64_t>(piece.first_head) * params.pool.head_dim;
-    AttendPiece<Tag>(params, piece, q, &scratch);
+    AttendPiece<Tag>(params, piece, &scratch);
     if (piece.closes_split) {
       FinishSplit<Tag>(params, piece, &scratch.state);
     }

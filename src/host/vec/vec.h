@@ -28,7 +28,7 @@
 //   lanes of one vector and 8 lanes of another that is the same in all octets, or of x and Abs(x),
 //   x the same in all lanes; add floats 8-15 to 0-7, which end in the first 8 lanes.
 // - Round: to the nearest integer, ties to even; |x| < 2^22
-// - Scale2: x * 2^n for whole numbers n in [-126, 127]
+// - Scale2: x * 2^n for whole numbers n in [-160, 127]; 0 or subnormal below n = -126
 // - PrefetchL1, PrefetchL2
 //
 // and this header what follows from those: Exp, Tanh. NaN stays NaN unless said otherwise above.
@@ -50,11 +50,10 @@ namespace hipattn::host::HIPATTN_ISA {
 
 inline constexpr int kPanelVectors = 16 / kLanes;
 
-// e^x for x <= 88, within 2 ulp; 0 below -87.3, where the result would be subnormal.
-// Cody-Waite reduction and the polynomial of Cephes' expf.
+// e^x for x <= 88, within 2 ulp where the result is normal; below 2^-126 it is 0 or subnormal, and
+// 0 for -inf. Cody-Waite reduction and the polynomial of Cephes' expf.
 static inline VF Exp(VF x) {
-  const VF low = Set1(-87.3F);
-  const VF clamped = Min(Set1(88.0F), Max(low, x));
+  const VF clamped = Max(Set1(-105.0F), x);
   const VF n = Round(Mul(clamped, Set1(1.44269504F)));
   VF r = MulAdd(n, Set1(-0.693359375F), clamped);
   r = MulAdd(n, Set1(2.12194440e-4F), r);
@@ -64,7 +63,7 @@ static inline VF Exp(VF x) {
   p = MulAdd(p, r, Set1(1.6666665459e-1F));
   p = MulAdd(p, r, Set1(5.0000001201e-1F));
   p = Add(MulAdd(p, Mul(r, r), r), Set1(1.0F));
-  return Select(Less(x, low), Zero(), Scale2(p, n));
+  return Scale2(p, n);
 }
 
 // tanh(x), within 4 ulp. Near 0 the polynomial of Cephes' tanhf, where 1 - 2 / (e^2x + 1) would
@@ -77,7 +76,7 @@ static inline VF Tanh(VF x) {
   p = MulAdd(p, z, Set1(-3.33332819422e-1F));
   const VF near = MulAdd(Mul(p, z), x, x);
   const VF magnitude = Abs(x);
-  const VF e = Exp(Add(magnitude, magnitude));
+  const VF e = Exp(Min(Set1(40.0F), Add(magnitude, magnitude)));  // tanh(20) is 1 in f32
   const VF far = Sub(Set1(1.0F), Div(Set1(2.0F), Add(e, Set1(1.0F))));
   return Select(Less(magnitude, Set1(0.625F)), near, Select(Less(x, Zero()), Neg(far), far));
 }

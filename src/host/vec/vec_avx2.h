@@ -228,7 +228,8 @@ static inline VF Round(VF a) {
 }
 static inline VF Scale2(VF a, VF n) {
   const __m256i exponent = _mm256_add_epi32(_mm256_cvtps_epi32(n), _mm256_set1_epi32(127));
-  return _mm256_mul_ps(a, _mm256_castsi256_ps(_mm256_slli_epi32(exponent, 23)));
+  const __m256i normal = _mm256_max_epi32(exponent, _mm256_setzero_si256());
+  return _mm256_mul_ps(a, _mm256_castsi256_ps(_mm256_slli_epi32(normal, 23)));
 }
 
 static inline void PrefetchL1(const void* p) {

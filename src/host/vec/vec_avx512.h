@@ -48,9 +48,30 @@ static inline VF Load(F32, const float* p) {
 static inline VF Load(F16, const uint16_t* p) {
   return _mm512_cvtph_ps(_mm256_loadu_si256(reinterpret_cast<const __m256i*>(p)));
 }
+// Word i of the low half becomes the high word of lane i: one shuffle, where widening and shifting
+// are two.
+static inline VF WidenBf16(__m256i half) {
+  const __m512i lane = _mm512_setr_epi32(0 << 16,
+                                         1 << 16,
+                                         2 << 16,
+                                         3 << 16,
+                                         4 << 16,
+                                         5 << 16,
+                                         6 << 16,
+                                         7 << 16,
+                                         8 << 16,
+                                         9 << 16,
+                                         10 << 16,
+                                         11 << 16,
+                                         12 << 16,
+                                         13 << 16,
+                                         14 << 16,
+                                         15 << 16);
+  return _mm512_castsi512_ps(
+      _mm512_maskz_permutexvar_epi16(0xaaaaaaaaU, lane, _mm512_castsi256_si512(half)));
+}
 static inline VF Load(Bf16, const uint16_t* p) {
-  const __m256i half = _mm256_loadu_si256(reinterpret_cast<const __m256i*>(p));
-  return _mm512_castsi512_ps(_mm512_slli_epi32(_mm512_cvtepu16_epi32(half), 16));
+  return WidenBf16(_mm256_loadu_si256(reinterpret_cast<const __m256i*>(p)));
 }
 
 static inline VF LoadFirst(const float* p, int n) {
@@ -63,8 +84,7 @@ static inline VF LoadFirst(F16, const uint16_t* p, int n) {
   return _mm512_cvtph_ps(_mm256_maskz_loadu_epi16(static_cast<__mmask16>(FirstBits(n)), p));
 }
 static inline VF LoadFirst(Bf16, const uint16_t* p, int n) {
-  const __m256i half = _mm256_maskz_loadu_epi16(static_cast<__mmask16>(FirstBits(n)), p);
-  return _mm512_castsi512_ps(_mm512_slli_epi32(_mm512_cvtepu16_epi32(half), 16));
+  return WidenBf16(_mm256_maskz_loadu_epi16(static_cast<__mmask16>(FirstBits(n)), p));
 }
 static inline VF LoadInt8(const int8_t* p) {
   const __m128i bytes = _mm_loadu_si128(reinterpret_cast<const __m128i*>(p));

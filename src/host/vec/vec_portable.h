@@ -201,7 +201,8 @@ static inline VF Round(VF a) {
 }
 // The integer is read off the bits of n + 1.5 * 2^23: a conversion of NaN would be undefined.
 static inline Float4 PowerOf2(Float4 n) {
-  return FloatOf((BitsOf(n + Splat4(0x1.8p23F)) - (0x4b400000 - 127)) << 23);
+  const Int4 exponent = BitsOf(n + Splat4(0x1.8p23F)) - (0x4b400000 - 127);
+  return FloatOf((exponent & (exponent > 0)) << 23);
 }
 static inline VF Scale2(VF a, VF n) {
   return {a.lo * PowerOf2(n.lo), a.hi * PowerOf2(n.hi)};
