@@ -135,8 +135,8 @@ void BeamWalk::KeepBest(uint32_t keep) {
   }
   std::vector<int32_t> order(parts_.size());
   std::iota(order.begin(), order.end(), 0);
-  std::vector<int32_t> kept(size_t{keep} + 1);
-  ApplyCut(cut_finder_.Find(keys_, keep), keys_, order, kept.data());
+  std::vector<int32_t> kept;
+  top_k_.Keep(keys_, order, keep, &kept);
   for (size_t i = 0; i < keep; ++i) {
     parts_[i] = parts_[static_cast<size_t>(kept[i])];
   }

@@ -62,9 +62,9 @@ class BeamWalk : public ProbeWalk {
   uint64_t keys_scored_ = 0;
   std::vector<Part> parts_;
   std::vector<size_t> probe_ends_;  // keys of part i: [probe_ends_[i - 1], probe_ends_[i])
-  std::vector<uint32_t> keys_;
+  std::vector<int32_t> keys_;
   std::vector<int32_t> leaves_;
-  CutFinder cut_finder_;
+  TopK top_k_;
 };
 
 }  // namespace hipattn::core

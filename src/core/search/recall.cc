@@ -3,42 +3,65 @@
 #include "core/search/recall.h"
 
 #include <algorithm>
-#include <bit>
 #include <cmath>
 #include <limits>
 
 namespace hipattn::core {
+
+namespace {
+
+struct TokenSpan {
+  int64_t lo;
+  int64_t hi;
+};
+
+// tokens[i] = tokens of node `base + i` in [lo, hi) where bit i of `nodes` is set, else 0. Returns
+// the bits of the nodes that have some.
+uint32_t CountTokens(
+    uint32_t nodes, int64_t base, int64_t size, const TokenSpan& span, float* tokens) {
+  const bool whole = base * size >= span.lo && (base + kFanOut) * size <= span.hi;
+  if (whole) {
+    for (uint32_t i = 0; i < kFanOut; ++i) {
+      tokens[i] = (nodes >> i & 1) != 0 ? static_cast<float>(size) : 0.0F;
+    }
+    return nodes;
+  }
+  uint32_t counted = 0;
+  for (uint32_t i = 0; i < kFanOut; ++i) {
+    const int64_t begin = std::max((base + i) * size, span.lo);
+    const int64_t end = std::min((base + i + 1) * size, span.hi);
+    const bool some = (nodes >> i & 1) != 0 && begin < end;
+    tokens[i] = some ? static_cast<float>(end - begin) : 0.0F;
+    counted |= some ? 1U << i : 0U;
+  }
+  return counted;
+}
+
+}  // namespace
 
 void RecallPlan::Build(const TreeWalk& walk, uint32_t block_tokens, int64_t lo, int64_t hi) {
   num_levels_ = static_cast<uint32_t>(walk.start_level() + 1);
   for (uint32_t level = 0; level < num_levels_; ++level) {
     const int64_t size = NodeTokens(block_tokens, level);
     const std::span<const int32_t> kept = walk.kept(level);
+    const std::span<const NodeGroup> candidates = walk.groups(level);
+    groups_[level].resize(candidates.size());
+    tokens_[level].resize(candidates.size() * kFanOut);
+    size_t count = 0;
     size_t next_kept = 0;
-    groups_[level].clear();
-    tokens_[level].clear();
-    for (const NodeGroup& group : walk.groups(level)) {
+    for (const NodeGroup& group : candidates) {
       uint32_t pruned = group.mask;
       const int64_t base = int64_t{group.index} * kFanOut;
       for (; next_kept < kept.size() && kept[next_kept] < base + kFanOut; ++next_kept) {
         pruned &= ~(1U << (kept[next_kept] - base));
       }
-      float tokens[kFanOut] = {};
-      uint32_t counted = 0;
-      for (uint32_t mask = pruned; mask != 0; mask &= mask - 1) {
-        const int i = std::countr_zero(mask);
-        const int64_t begin = std::max((base + i) * size, lo);
-        const int64_t end = std::min((base + i + 1) * size, hi);
-        if (begin < end) {
-          tokens[i] = static_cast<float>(end - begin);
-          counted |= 1U << i;
-        }
-      }
-      if (counted != 0) {
-        groups_[level].push_back({group.index, counted});
-        tokens_[level].insert(tokens_[level].end(), tokens, tokens + kFanOut);
-      }
+      const uint32_t counted =
+          CountTokens(pruned, base, size, {lo, hi}, tokens_[level].data() + count * kFanOut);
+      groups_[level][count] = {group.index, counted};
+      count += counted != 0 ? 1 : 0;
     }
+    groups_[level].resize(count);
+    tokens_[level].resize(count * kFanOut);
   }
 }
 

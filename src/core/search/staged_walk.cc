@@ -152,9 +152,7 @@ void StagedWalk::CutStage() {
   for (const Descent& descent : descents_) {
     keys_.push_back(OrderedKey(descent.best));
   }
-  kept.resize(size_t{keep} + 1);
-  ApplyCut(cut_finder_.Find(keys_, keep), keys_, chunks, kept.data());
-  kept.resize(keep);
+  top_k_.Keep(keys_, chunks, keep, &kept);
 }
 
 }  // namespace hipattn::core

@@ -78,8 +78,8 @@ class StagedWalk : public ProbeWalk {
   uint64_t keys_scored_ = 0;
   StagedLists lists_;
   std::vector<Descent> descents_;
-  std::vector<uint32_t> keys_;
-  CutFinder cut_finder_;
+  std::vector<int32_t> keys_;
+  TopK top_k_;
 };
 
 }  // namespace hipattn::core

@@ -8,81 +8,103 @@
 namespace hipattn::core {
 namespace {
 
-// Below this many keys a partial sort beats another histogram.
-constexpr size_t kSmall = 64;
+// Two sets of counters of 4 KB: neighbours that fall into one bin do not wait for each other.
+constexpr uint32_t kBinBits = 10;
+constexpr uint32_t kBins = 1U << kBinBits;
 
-struct KeyRange {
-  uint32_t low;
-  uint32_t high;
-};
+// So few keys are sorted faster than counted.
+constexpr size_t kFew = 64;
 
-KeyRange FindRange(std::span<const uint32_t> keys) {
-  KeyRange range{keys[0], keys[0]};
-  for (const uint32_t key : keys) {
-    range.low = std::min(range.low, key);
-    range.high = std::max(range.high, key);
-  }
-  return range;
+uint32_t Distance(int32_t low, int32_t high) {
+  return static_cast<uint32_t>(high) - static_cast<uint32_t>(low);
+}
+
+int32_t Above(int32_t low, uint32_t distance) {
+  return static_cast<int32_t>(static_cast<uint32_t>(low) + distance);
 }
 
 }  // namespace
 
-Cut CutFinder::Find(std::span<const uint32_t> keys, uint32_t keep) {
+TopK::Bin TopK::FindBin(std::span<const int32_t> keys, uint32_t keep) {
+  int32_t low = keys[0];
+  int32_t high = keys[0];
+  for (const int32_t key : keys) {
+    low = std::min(low, key);
+    high = std::max(high, key);
+  }
+  const auto bits = static_cast<uint32_t>(std::bit_width(Distance(low, high)));
+  const uint32_t shift = bits > kBinBits ? bits - kBinBits : 0;
+  counts_.assign(size_t{2} * kBins, 0);
+  uint32_t* counts = counts_.data();
+  size_t i = 0;
+  for (; i + 1 < keys.size(); i += 2) {
+    ++counts[Distance(low, keys[i]) >> shift];
+    ++counts[kBins + (Distance(low, keys[i + 1]) >> shift)];
+  }
+  if (i < keys.size()) {
+    ++counts[Distance(low, keys[i]) >> shift];
+  }
+  uint32_t bin = Distance(low, high) >> shift;
+  while (counts[bin] + counts[kBins + bin] < keep) {
+    keep -= counts[bin] + counts[kBins + bin];
+    --bin;
+  }
+  const int32_t first = Above(low, bin << shift);
+  return {first, Above(first, (1U << shift) - 1), keep};
+}
+
+TopK::Cut TopK::FindCut(std::span<const int32_t> keys, const Bin& bin) {
+  Bin inner = bin;
   for (;;) {
-    const KeyRange range = FindRange(keys);
-    const auto bits = static_cast<uint32_t>(std::bit_width(range.high - range.low));
-    const uint32_t shift = bits > kBinBits ? bits - kBinBits : 0;
-    bins_.fill(0);
-    for (const uint32_t key : keys) {
-      ++bins_[(key - range.low) >> shift];
+    size_t count = 0;
+    for (const int32_t key : keys) {  // may be those of inside_: count never overtakes
+      inside_[count] = key;
+      count += (key >= inner.first ? 1U : 0U) & (key <= inner.last ? 1U : 0U);
     }
-    uint32_t bin = (range.high - range.low) >> shift;
-    while (bins_[bin] < keep) {
-      keep -= bins_[bin];
-      --bin;
+    const std::span<int32_t> inside = std::span(inside_).first(count);
+    if (inner.first == inner.last) {
+      return {inner.first, inner.keep};
     }
-    const uint32_t first = range.low + (bin << shift);
-    if (shift == 0) {
-      return {first, keep};
+    if (count <= kFew) {
+      const auto nth = inside.begin() + (inner.keep - 1);
+      std::nth_element(inside.begin(), nth, inside.end(), std::greater<>());
+      const int32_t threshold = *nth;
+      const auto above =
+          std::count_if(inside.begin(), inside.end(), [=](int32_t key) { return key > threshold; });
+      return {threshold, inner.keep - static_cast<uint32_t>(above)};
     }
-    if (bins_[bin] == keep && first > 0) {
-      return {first - 1, 0};  // the whole bin stays
-    }
-    const size_t count = bins_[bin];
-    if (keys.data() != inside_.data()) {
-      inside_.resize(std::max(inside_.size(), keys.size() + 1));
-    }
-    size_t filled = 0;
-    for (const uint32_t key : keys) {  // in place from the second pass on: filled never overtakes
-      inside_[filled] = key;
-      filled += (key - range.low) >> shift == bin ? 1 : 0;
-    }
-    keys = std::span(inside_).first(count);
-    if (count <= kSmall) {
-      const auto nth = inside_.begin() + static_cast<std::ptrdiff_t>(keep - 1);
-      const auto end = inside_.begin() + static_cast<std::ptrdiff_t>(count);
-      std::nth_element(inside_.begin(), nth, end, std::greater<>());
-      const uint32_t threshold = *nth;
-      const auto above = std::count_if(
-          inside_.begin(), end, [threshold](uint32_t key) { return key > threshold; });
-      return {threshold, keep - static_cast<uint32_t>(above)};
-    }
+    inner = FindBin(inside, inner.keep);
+    keys = inside;
   }
 }
 
-uint32_t ApplyCut(const Cut& cut,
-                  std::span<const uint32_t> keys,
-                  std::span<const int32_t> numbers,
-                  int32_t* kept) {
-  uint32_t count = 0;
-  uint32_t ties = cut.ties;
-  for (size_t i = 0; i < keys.size(); ++i) {
-    kept[count] = numbers[i];
-    const uint32_t tie = keys[i] == cut.threshold && ties > 0 ? 1 : 0;
-    ties -= tie;
-    count += (keys[i] > cut.threshold ? 1U : 0U) | tie;
+void TopK::Keep(std::span<const int32_t> keys,
+                std::span<const int32_t> numbers,
+                uint32_t keep,
+                std::vector<int32_t>* kept) {
+  // One place more than there are numbers: the copies below write before they know.
+  if (keys_.size() <= keys.size()) {
+    keys_.resize(keys.size() + 1);
+    numbers_.resize(keys.size() + 1);
+    inside_.resize(keys.size() + 1);
   }
-  return count;
+  const Bin bin = FindBin(keys, keep);
+  size_t count = 0;
+  for (size_t i = 0; i < keys.size(); ++i) {
+    keys_[count] = keys[i];
+    numbers_[count] = numbers[i];
+    count += keys[i] >= bin.first ? 1 : 0;
+  }
+  Cut cut = FindCut(std::span(keys_).first(count), bin);
+  kept->resize(size_t{keep} + 1);
+  int32_t* out = kept->data();
+  for (size_t i = 0; i < count; ++i) {
+    *out = numbers_[i];
+    const uint32_t tie = keys_[i] == cut.threshold && cut.ties > 0 ? 1 : 0;
+    cut.ties -= tie;
+    out += (keys_[i] > cut.threshold ? 1U : 0U) | tie;
+  }
+  kept->resize(keep);
 }
 
 }  // namespace hipattn::core

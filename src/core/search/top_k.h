@@ -1,17 +1,12 @@
 // SPDX-License-Identifier: Apache-2.0
 // SPDX-FileCopyrightText: The hipattn authors
 //
-// The cut of a search: the best `keep` of many scores by (score descending, number ascending), SPEC
-// D10. A histogram select over integer keys that order as the scores do: O(n), a few passes, no
-// sort.
-//
-//   keys[i] = OrderedKey(score[i]);            // numbers ascending
-//   const Cut cut = selector.Find(keys, keep);
-//   kept_count = ApplyCut(cut, keys, numbers, kept);
+// The cut of a search: the best `keep` of many numbered scores by (score descending, number
+// ascending), SPEC D10. A histogram select over integer keys that order as the scores do: O(n), a
+// few passes, no sort.
 #ifndef HIPATTN_CORE_SEARCH_TOP_K_H_
 #define HIPATTN_CORE_SEARCH_TOP_K_H_
 
-#include <array>
 #include <bit>
 #include <cstdint>
 #include <span>
@@ -20,37 +15,41 @@
 namespace hipattn::core {
 
 // Keys compare as the scores do; -0 and +0 give the same key (SPEC D9), a NaN gives some key.
-inline uint32_t OrderedKey(float score) {
-  const auto bits = std::bit_cast<uint32_t>(score + 0.0F);  // -0 + 0 is +0
-  const uint32_t flip = (bits >> 31) != 0 ? 0xffffffffU : 0x80000000U;
-  return bits ^ flip;
+inline int32_t OrderedKey(float score) {
+  const auto bits = std::bit_cast<int32_t>(score + 0.0F);  // -0 + 0 is +0
+  return bits ^ ((bits >> 31) & INT32_MAX);
 }
 
-// Who stays: every key above the threshold, and the first `ties` of the keys equal to it.
-struct Cut {
-  uint32_t threshold;
-  uint32_t ties;
-};
-
-// Holds scratch memory, so that a warm selector allocates nothing. One thread at a time.
-class CutFinder {
+// Holds scratch memory, so that a warm one allocates nothing. One thread at a time.
+class TopK {
  public:
-  // REQUIRES: 0 < keep < keys.size() < 2^32.
-  Cut Find(std::span<const uint32_t> keys, uint32_t keep);
+  // Sets *kept to the `keep` numbers with the largest keys, in their order; of equal keys the first
+  // stay. REQUIRES: 0 < keep < keys.size() = numbers.size() < 2^31.
+  void Keep(std::span<const int32_t> keys,
+            std::span<const int32_t> numbers,
+            uint32_t keep,
+            std::vector<int32_t>* kept);
 
  private:
-  static constexpr uint32_t kBinBits = 10;  // 4 KB of counters stay in the first-level cache
+  // Keys in [first, last] of which `keep` stay; all above stay, too.
+  struct Bin {
+    int32_t first;
+    int32_t last;
+    uint32_t keep;
+  };
+  // Every key above the threshold stays, and the first `ties` of those equal to it.
+  struct Cut {
+    int32_t threshold;
+    uint32_t ties;
+  };
+  Bin FindBin(std::span<const int32_t> keys, uint32_t keep);
+  Cut FindCut(std::span<const int32_t> keys, const Bin& bin);
 
-  std::array<uint32_t, size_t{1} << kBinBits> bins_ = {};
-  std::vector<uint32_t> inside_;
+  std::vector<uint32_t> counts_;
+  std::vector<int32_t> keys_;     // of what is not below the first bin
+  std::vector<int32_t> numbers_;  // of the same
+  std::vector<int32_t> inside_;   // keys of the bin that the cut goes through
 };
-
-// Copies the numbers that stay to `kept`, in their order; returns how many. kept has room for one
-// more number than stay: the copy does not branch.
-uint32_t ApplyCut(const Cut& cut,
-                  std::span<const uint32_t> keys,
-                  std::span<const int32_t> numbers,
-                  int32_t* kept);
 
 }  // namespace hipattn::core
 

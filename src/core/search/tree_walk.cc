@@ -122,7 +122,6 @@ void TreeWalk::ExpandGroups() {
 
 void TreeWalk::Accept(const float* scores) {
   const std::vector<int32_t>& nodes = candidates_[level_];
-  const uint32_t keep = KeepCount(config_, level_);
   scored_ += nodes.size();
   keys_.resize(nodes.size());
   size_t count = 0;
@@ -139,10 +138,7 @@ void TreeWalk::Accept(const float* scores) {
     }
     scores += kFanOut;
   }
-  const Cut cut = cut_finder_.Find(keys_, keep);
-  kept_[level_].resize(size_t{keep} + 1);
-  ApplyCut(cut, keys_, nodes, kept_[level_].data());
-  kept_[level_].resize(keep);
+  top_k_.Keep(keys_, nodes, KeepCount(config_, level_), &kept_[level_]);
   if (level_ == 0) {
     done_ = true;
     return;

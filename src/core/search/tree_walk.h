@@ -108,8 +108,8 @@ class TreeWalk {
   std::vector<NodeGroup> groups_[kMaxLevels];
   std::vector<int32_t> candidates_[kMaxLevels];
   std::vector<int32_t> kept_[kMaxLevels];
-  std::vector<uint32_t> keys_;
-  CutFinder cut_finder_;
+  std::vector<int32_t> keys_;
+  TopK top_k_;
 };
 
 }  // namespace hipattn::core

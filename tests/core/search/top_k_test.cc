@@ -25,16 +25,15 @@ std::vector<int32_t> KeepBySorting(std::span<const float> scores, size_t keep) {
   return order;
 }
 
-std::vector<int32_t> Keep(CutFinder* finder, std::span<const float> scores, uint32_t keep) {
-  std::vector<uint32_t> keys;
+std::vector<int32_t> Keep(TopK* top_k, std::span<const float> scores, uint32_t keep) {
+  std::vector<int32_t> keys;
   for (const float score : scores) {
     keys.push_back(OrderedKey(score));
   }
   std::vector<int32_t> numbers(scores.size());
   std::iota(numbers.begin(), numbers.end(), 0);
-  std::vector<int32_t> kept(keep + 1);
-  EXPECT_EQ(ApplyCut(finder->Find(keys, keep), keys, numbers, kept.data()), keep);
-  kept.resize(keep);
+  std::vector<int32_t> kept;
+  top_k->Keep(keys, numbers, keep, &kept);
   return kept;
 }
 
@@ -50,7 +49,7 @@ TEST(TopK, OrderedKeysCompareAsScoresDo) {
 
 TEST(TopK, EqualsSortOnManyKindsOfScores) {
   Random random(1);
-  CutFinder finder;
+  TopK top_k;
   for (int trial = 0; trial < 3000; ++trial) {
     const uint32_t count = 2 + random.Below(trial % 10 == 0 ? 5000 : 300);
     const uint32_t keep = 1 + random.Below(count - 1);
@@ -67,14 +66,14 @@ TEST(TopK, EqualsSortOnManyKindsOfScores) {
                                      : -std::numeric_limits<float>::infinity();
       }
     }
-    ASSERT_EQ(Keep(&finder, scores, keep), KeepBySorting(scores, keep)) << "trial " << trial;
+    ASSERT_EQ(Keep(&top_k, scores, keep), KeepBySorting(scores, keep)) << "trial " << trial;
   }
 }
 
 // Scores a few units in the last place apart land in one bin, pass after pass.
 TEST(TopK, EqualsSortOnScoresThatDifferInTheLastBits) {
   Random random(2);
-  CutFinder finder;
+  TopK top_k;
   for (int trial = 0; trial < 200; ++trial) {
     std::vector<float> scores(1024);
     for (float& score : scores) {
@@ -82,13 +81,13 @@ TEST(TopK, EqualsSortOnScoresThatDifferInTheLastBits) {
     }
     scores[random.Below(1024)] = -3e38F;
     scores[random.Below(1024)] = 3e38F;
-    ASSERT_EQ(Keep(&finder, scores, 128), KeepBySorting(scores, 128)) << "trial " << trial;
+    ASSERT_EQ(Keep(&top_k, scores, 128), KeepBySorting(scores, 128)) << "trial " << trial;
   }
 }
 
 TEST(TopK, NaNsStillGiveAValidSelection) {
   Random random(3);
-  CutFinder finder;
+  TopK top_k;
   for (int trial = 0; trial < 100; ++trial) {
     std::vector<float> scores = random.Normals(500);
     for (float& score : scores) {
@@ -96,7 +95,7 @@ TEST(TopK, NaNsStillGiveAValidSelection) {
         score = std::numeric_limits<float>::quiet_NaN();
       }
     }
-    const std::vector<int32_t> kept = Keep(&finder, scores, 77);
+    const std::vector<int32_t> kept = Keep(&top_k, scores, 77);
     for (size_t i = 1; i < kept.size(); ++i) {
       ASSERT_LT(kept[i - 1], kept[i]);
     }
