@@ -48,10 +48,10 @@ Status HeadStore::MakeSlotRoom(const StoreContext& context, uint64_t written, ui
   HIPATTN_RETURN_IF_ERROR(
       slots_.Reserve(*context.memory, RoundUp<uint64_t>(blocks, offload::kRunSlots)));
   while (slots_.size() < blocks) {
-    HIPATTN_ASSIGN_OR_RETURN(const uint32_t first, context.pool->TakeRun());
     // A table whose length is no multiple of the run (a fork's) leaves the end of its last run
     // unused.
     HIPATTN_RETURN_IF_ERROR(slots_.Reserve(*context.memory, slots_.size() + offload::kRunSlots));
+    HIPATTN_ASSIGN_OR_RETURN(const uint32_t first, context.pool->TakeRun());
     for (uint32_t i = 0; i < offload::kRunSlots; ++i) {
       slots_.Append(first + i);
     }

@@ -99,14 +99,25 @@ Status Sequence::SetOptions(const AttentionOptions& options) {
                              ": fixed once the sequence has tokens");
     }
   }
-  ApplyOptions(*engine_->state_, options, state_.get());
-  for (LayerState& layer : state_->layers) {
-    RestartRefresh(layer);
-    for (HeadState& head : layer.heads) {
-      head.store.Cut(state_->context, layer.tokens);  // room for summaries may be wanted now
-    }
+  const auto adopt = [this](const AttentionOptions& adopted) {
+    const bool empty = state_->empty();
+    ApplyOptions(*engine_->state_, adopted, state_.get());
+    ForEachStore(*state_, [&](LayerState& layer, HeadStore& store) {
+      RestartRefresh(layer);
+      store.Cut(state_->context, layer.tokens);  // room for summaries may be wanted now
+      if (empty) {
+        store.Trim(state_->context, 0);  // another scorer's summaries have another size
+      }
+    });
+    return state_->reserved_tokens == 0 ? Status::Ok() : Reserve(state_->reserved_tokens);
+  };
+  const AttentionOptions before = old;
+  const Status status = adopt(options);
+  if (!status.ok()) {
+    // What the old options had room for has just been given back.
+    HIPATTN_RETURN_IF_ERROR(adopt(before));
   }
-  return Status::Ok();
+  return status;
 }
 
 Status Sequence::Reserve(uint64_t num_tokens) {
