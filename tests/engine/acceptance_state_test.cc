@@ -489,6 +489,41 @@ TEST(Acceptance, AppendOnlyCallsLeaveTheSameText) {
   ExpectSameRows(Decode(engine, appended, g, 56, 500), Decode(engine, attended, g, 56, 500));
 }
 
+// Room that was reserved for one scorer's summaries does not serve another's, which are larger.
+TEST(Acceptance, AReservationSurvivesAChangeOfScorer) {
+  Engine engine(EngineOptionsOf(kGeometry, HIPATTN_BF16));
+  hipattn_attention_options_t options = OptionsOf(kWays[0]);  // dense: no summaries
+  Sequence sequence(engine, options), twin(engine, OptionsOf(kWays[1]));
+  sequence.Reserve(3000);
+  options = OptionsOf(kWays[1]);
+  options.scorer = HIPATTN_SCORER_MEAN;
+  sequence.SetOptions(options);
+  const uint64_t with_mean = engine.Stats().device_bytes;
+  options.scorer = HIPATTN_SCORER_CUBOID_MEAN;
+  sequence.SetOptions(options);
+  EXPECT_GT(engine.Stats().device_bytes, with_mean) << "two vectors for each node";
+  AppendOnly(engine, sequence, kGeometry, 58, 0, 2900);
+  AppendOnly(engine, twin, kGeometry, 58, 0, 2900);
+  ExpectSameRows(Decode(engine, sequence, kGeometry, 58, 2900),
+                 Decode(engine, twin, kGeometry, 58, 2900));
+}
+
+TEST(Acceptance, AReservationThatAnotherScorerCannotHaveLeavesTheOldOptions) {
+  hipattn_engine_options_t engine_options = EngineOptionsOf(kGeometry, HIPATTN_BF16);
+  hipattn_attention_options_t options = OptionsOf(kWays[1]);
+  options.scorer = HIPATTN_SCORER_MEAN;
+  engine_options.device_kv_bytes = MemoryNeed(engine_options, &options, 3000, 1).device_bytes_min;
+  Engine engine(engine_options);
+  Sequence sequence(engine, options);
+  sequence.Reserve(3000);
+  const uint64_t bytes = engine.Stats().device_bytes;
+  hipattn_attention_options_t larger = options;
+  larger.scorer = HIPATTN_SCORER_CUBOID_MEAN;
+  EXPECT_EQ(hipattn_sequence_set_options(sequence.get(), &larger), HIPATTN_OUT_OF_BUDGET);
+  EXPECT_EQ(engine.Stats().device_bytes, bytes);
+  AppendOnly(engine, sequence, kGeometry, 59, 0, 3000);
+}
+
 TEST(Acceptance, SetOptionsKeepsWhatTheTextWasBuiltWith) {
   Engine engine(EngineOptionsOf(kGeometry));
   Sequence sequence(engine, OptionsOf(kWays[1]));
