@@ -187,7 +187,7 @@ TEST(Acceptance, ResultsDoNotDependOnWhereEarlierChunksWereCut) {
       Engine engine(EngineOptionsOf(kGeometry, HIPATTN_BF16));
       Sequence sequence(engine, OptionsOf(way));
       Steps steps;
-      Feed(engine, sequence, kGeometry, 41, 0, 1024, chunk);
+      Feed(engine, sequence, kGeometry, 41, 0, 1024, {chunk});
       steps[1024] = Bits(Feed(engine, sequence, kGeometry, 41, 1024, 1130));
       for (uint64_t p = 1130; p < 1136; ++p) {
         steps[p] = Bits(Decode(engine, sequence, kGeometry, 41, p));
@@ -208,7 +208,7 @@ TEST(Acceptance, DecodeStepsDoNotDependOnHowThePromptWasRead) {
   for (const uint64_t chunk : {UINT64_MAX, uint64_t{50}, uint64_t{1}}) {
     for (const Way* way : {&kWays[1], &kWays[3]}) {
       Sequence sequence(engine, OptionsOf(*way));
-      Feed(engine, sequence, kGeometry, 42, 0, 900, chunk);
+      Feed(engine, sequence, kGeometry, 42, 0, 900, {chunk});
       Steps steps;
       for (uint64_t p = 900; p < 906; ++p) {
         steps[p] = Bits(Decode(engine, sequence, kGeometry, 42, p));
@@ -379,7 +379,7 @@ TEST(Acceptance, ReservedRoomIsThereWhateverOthersTake) {
     ASSERT_LT(taken, 100000U);
   }
   for (uint32_t layer = 0; layer < 2; ++layer) {
-    Feed(engine, reserved, kGeometry, 52, 0, 1400, 100, layer);
+    Feed(engine, reserved, kGeometry, 52, 0, 1400, {100, layer});
   }
   for (uint64_t p = 1400; p < 1500; ++p) {
     Decode(engine, reserved, kGeometry, 52, p, 0);
@@ -450,11 +450,11 @@ TEST(Acceptance, LayersMayRunAhead) {
   Sequence by_layer(engine, OptionsOf(kWays[2])), in_step(engine, OptionsOf(kWays[2]));
   for (uint32_t layer : {2U, 0U, 1U}) {
     EXPECT_EQ(by_layer.length(), 0U);
-    Feed(engine, by_layer, g, 54, 0, 400, 130, layer);
+    Feed(engine, by_layer, g, 54, 0, 400, {130, layer});
   }
   for (uint64_t at = 0; at < 400; at += 200) {
     for (uint32_t layer = 0; layer < 3; ++layer) {
-      Feed(engine, in_step, g, 54, at, at + 200, 200, layer);
+      Feed(engine, in_step, g, 54, at, at + 200, {200, layer});
     }
   }
   EXPECT_EQ(by_layer.length(), 400U);

@@ -67,19 +67,24 @@ inline hipattn_status_t TryAttend(
   return hipattn_attend(engine.get(), &args);
 }
 
-// Reads the tokens [begin, end) of text `seed` in chunks of `chunk`; returns the last chunk.
+// How a text is read.
+struct Reading {
+  uint64_t chunk = UINT64_MAX;  // tokens of a call
+  uint32_t layer = 0;
+};
+
+// Reads the tokens [begin, end) of text `seed`; returns the last chunk.
 inline Rows Feed(Engine& engine,
                  Sequence& sequence,
                  const Geometry& geometry,
                  uint32_t seed,
                  uint64_t begin,
                  uint64_t end,
-                 uint64_t chunk = UINT64_MAX,
-                 uint32_t layer = 0) {
+                 const Reading& reading = {}) {
   Rows rows(geometry, 0);
   for (uint64_t at = begin; at < end; at += rows.num_rows) {
-    rows = MakeRows(geometry, seed, layer, at, std::min(chunk, end - at));
-    EXPECT_EQ(TryAttend(engine, sequence, layer, rows, kPrefill), HIPATTN_OK)
+    rows = MakeRows(geometry, seed, reading.layer, at, std::min(reading.chunk, end - at));
+    EXPECT_EQ(TryAttend(engine, sequence, reading.layer, rows, kPrefill), HIPATTN_OK)
         << hipattn_last_error_message();
   }
   return rows;
