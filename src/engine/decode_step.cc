@@ -140,6 +140,11 @@ Status Wave::Run() {
 }
 
 Status Wave::SelectAll(std::vector<Task>& tasks) {
+  if (std::all_of(tasks.begin(), tasks.end(), [](const Task& task) {
+        return task.row->mode == StepMode::kDense;
+      })) {
+    return Status::Ok();
+  }
   const Timer timer(&call_.stats.search_ns);
   FirstError error;
   device::ParallelFor(engine_.device->executor(), tasks.size(), [&](size_t i) {
