@@ -118,6 +118,24 @@ void StartTask(const Task& task, Scratch* scratch) {
   }
 }
 
+// One K panel into its half, or whole, of a column panel.
+template <typename Tag>
+void WidenPanel(Tag tag, const typename Tag::Elem* from, int head_dim, float* to) {
+  for (int dim = 0; dim < head_dim; ++dim) {
+    for (int lane = 0; lane < kPanel; lane += kLanes) {
+      Store(to + dim * kColumns + lane, Load(tag, from + dim * kPanel + lane));
+    }
+  }
+}
+
+void ClearPanel(int head_dim, float* to) {
+  for (int dim = 0; dim < head_dim; ++dim) {
+    for (int lane = 0; lane < kPanel; lane += kLanes) {
+      Store(to + dim * kColumns + lane, Zero());
+    }
+  }
+}
+
 // Keys [0, count) of a tile into scratch->k, as whole K panels; the last column panel is filled up
 // with zeros.
 template <typename Tag>
@@ -125,23 +143,14 @@ void WidenKeys(Tag tag, const Task& task, int64_t tile_begin, int count, Scratch
   const device::BlockPool& pool = task.params->pool;
   for (int key = 0; key < RoundUpTo(count, kColumns); key += kPanel) {
     float* to = scratch->k + key / kColumns * kColumns * task.head_dim + key % kColumns;
-    const auto token = static_cast<uint64_t>(tile_begin + key);
     if (key >= count) {
-      for (int i = 0; i < task.head_dim * kColumns; i += kColumns) {
-        for (int lane = 0; lane < kPanel; lane += kLanes) {
-          Store(to + i + lane, Zero());
-        }
-      }
+      ClearPanel(task.head_dim, to);
       continue;
     }
+    const auto token = static_cast<uint64_t>(tile_begin + key);
+    const auto in_block = static_cast<uint32_t>(token % pool.block_tokens);
     std::byte* block = device::BlockAddress(pool, task.job->slots[token / pool.block_tokens]);
-    const typename Tag::Elem* from =
-        KeyLane<Tag>(block, pool.head_dim, static_cast<uint32_t>(token % pool.block_tokens));
-    for (int dim = 0; dim < task.head_dim; ++dim) {
-      for (int lane = 0; lane < kPanel; lane += kLanes) {
-        Store(to + dim * kColumns + lane, Load(tag, from + dim * kPanel + lane));
-      }
-    }
+    WidenPanel(tag, KeyLane<Tag>(block, pool.head_dim, in_block), task.head_dim, to);
   }
 }
 
@@ -166,9 +175,9 @@ void WidenValues(Tag tag, const Task& task, int64_t tile_begin, int count, Scrat
   }
 }
 
-// finish(row, sum0, sum1) gets the kColumns sums over i < count of a[i kAStep + row kARowStep] b[i
+// finish(row, sum0, sum1) gets the kColumns sums over i < count of a[i AStep + row ARowStep] b[i
 // kColumns ..] for every row, each a chain in the order of i.
-template <int kAStep, int kARowStep, typename Finish>
+template <int AStep, int ARowStep, typename Finish>
 inline void MultiplyPanel(const float* a, const float* b, int count, const Finish& finish) {
   VF acc[kRows][2];
   for (int row = 0; row < kRows; ++row) {
@@ -179,11 +188,11 @@ inline void MultiplyPanel(const float* a, const float* b, int count, const Finis
     const VF b0 = Load(b);
     const VF b1 = Load(b + kLanes);
     for (int row = 0; row < kRows; ++row) {
-      const VF x = Set1(a[row * kARowStep]);
+      const VF x = Set1(a[row * ARowStep]);
       acc[row][0] = MulAdd(x, b0, acc[row][0]);
       acc[row][1] = MulAdd(x, b1, acc[row][1]);
     }
-    a += kAStep;
+    a += AStep;
     b += kColumns;
   }
   for (int row = 0; row < kRows; ++row) {
@@ -428,28 +437,36 @@ Task MakeTask(const device::PrefillParams& params, const Plan& plan, uint64_t nu
   return task;
 }
 
+// Takes tasks from the counter until there are none left.
+template <typename Tag>
+void RunTasksFrom(Tag tag,
+                  const device::PrefillParams& params,
+                  const Plan& plan,
+                  uint64_t* next_task) {
+  for (;;) {
+    const uint64_t number = __atomic_fetch_add(next_task, 1, __ATOMIC_RELAXED);
+    if (number >= plan.most_tasks * params.num_jobs) {
+      return;
+    }
+    const Task task = MakeTask(params, plan, number);
+    if (task.num_vectors > 0) {
+      RunTask(tag, task);
+    }
+  }
+}
+
 }  // namespace
 
 void DensePrefill(const device::OpContext& context, const device::PrefillParams& params) {
   const unsigned concurrency = context.executor->concurrency();
   const Plan plan = MakePlan(params, concurrency);
   const uint64_t num_tasks = plan.most_tasks * params.num_jobs;
-  // Workers take tasks from one counter: an executor's own order could leave a long task for the
-  // end.
   const uint64_t num_workers = num_tasks < concurrency ? num_tasks : concurrency;
+  // One counter for all workers: an executor's own order could leave a long task for the end.
   uint64_t next_task = 0;
   WithTag(params.pool.kv_dtype, [&](auto tag) {
     device::ParallelFor(*context.executor, num_workers, [&](size_t) {
-      for (;;) {
-        const uint64_t number = __atomic_fetch_add(&next_task, 1, __ATOMIC_RELAXED);
-        if (number >= num_tasks) {
-          return;
-        }
-        const Task task = MakeTask(params, plan, number);
-        if (task.num_vectors > 0) {
-          RunTask(tag, task);
-        }
-      }
+      RunTasksFrom(tag, params, plan, &next_task);
     });
   });
 }

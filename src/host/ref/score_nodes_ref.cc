@@ -20,23 +20,30 @@ double ScoreNode(const SummaryGroup& summaries, uint32_t child, const float* q, 
   return summaries.scale_m(child) * dot_m + summaries.scale_w(child) * dot_w;
 }
 
+// Best of all rows and heads.
+double BestScore(const device::QueryRows& rows,
+                 uint32_t head_dim,
+                 const SummaryGroup& summaries,
+                 uint32_t child) {
+  double best = -std::numeric_limits<double>::infinity();
+  for (uint32_t row = 0; row < rows.num_rows; ++row) {
+    for (uint32_t head = 0; head < rows.group; ++head) {
+      const float* q = rows.q + row * rows.row_stride + size_t{head} * head_dim;
+      best = std::max(best, ScoreNode(summaries, child, q, head_dim));
+    }
+  }
+  return best;
+}
+
 void ScoreJobNodes(const device::ScoreParams& params, const device::ScoreJob& job) {
-  const device::QueryRows& rows = job.rows;
   for (uint32_t i = 0; i < job.num_groups; ++i) {
     const SummaryGroup summaries(
         job.level, params.head_dim, params.has_spread != 0, job.groups[i].index);
     for (uint32_t child = 0; child < kFanOut; ++child) {
-      if ((job.groups[i].mask >> child & 1U) == 0) {
-        continue;
+      if ((job.groups[i].mask >> child & 1U) != 0) {
+        job.scores[size_t{i} * kFanOut + child] =
+            static_cast<float>(BestScore(job.rows, params.head_dim, summaries, child));
       }
-      double best = -std::numeric_limits<double>::infinity();
-      for (uint32_t row = 0; row < rows.num_rows; ++row) {
-        for (uint32_t head = 0; head < rows.group; ++head) {
-          const float* q = rows.q + row * rows.row_stride + size_t{head} * params.head_dim;
-          best = std::max(best, ScoreNode(summaries, child, q, params.head_dim));
-        }
-      }
-      job.scores[size_t{i} * kFanOut + child] = static_cast<float>(best);
     }
   }
 }

@@ -45,7 +45,7 @@ class JobSummary {
       ReadToken(pool_, slot, token, key.data(), nullptr);
       Triple child(3 * head_dim_);
       for (uint32_t part = 0; part < 3; ++part) {
-        std::copy(key.begin(), key.end(), child.begin() + part * head_dim_);
+        std::copy(key.begin(), key.end(), child.data() + part * head_dim_);
       }
       Fold(child.data(), token == 0, triple.data());
     }
