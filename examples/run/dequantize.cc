@@ -7,11 +7,11 @@
 namespace hipattn_run {
 namespace {
 
-template <TensorType kType>
+template <TensorType Type>
 RUN_INLINE void DequantizeBlocks(const uint8_t* row, size_t columns, float* out) {
-  QuantBlock block;
+  QuantBlock block = {};
   for (size_t b = 0; b < columns / kQuantBlock; ++b) {
-    UnpackBlock<kType>(row, b, &block);
+    UnpackBlock<Type>(row, b, &block);
     for (size_t i = 0; i < kQuantBlock; ++i) {
       out[b * kQuantBlock + i] = block.scale * static_cast<float>(block.w[i]) + block.offset;
     }

@@ -15,8 +15,8 @@
     name##Body arguments;                                                      \
   }                                                                            \
   void name parameters {                                                       \
-    static const bool kHasAvx2 = ::hipattn_run::IsSupported(MatvecIsa::kAvx2); \
-    if (kHasAvx2) {                                                            \
+    static const bool has_avx2 = ::hipattn_run::IsSupported(MatvecIsa::kAvx2); \
+    if (has_avx2) {                                                            \
       return name##Avx2 arguments;                                             \
     }                                                                          \
     name##Body arguments;                                                      \

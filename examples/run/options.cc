@@ -14,12 +14,12 @@ constexpr int kUsageExitCode = 2;
 
 using Names = std::map<std::string, uint32_t>;
 
-const Names kAttentionNames = {
+const Names attention_names = {
     {"auto", HIPATTN_DECODE_AUTO},
     {"dense", HIPATTN_DECODE_DENSE},
     {"sparse", HIPATTN_DECODE_SPARSE},
 };
-const Names kScorerNames = {
+const Names scorer_names = {
     {"default", HIPATTN_SCORER_DEFAULT},
     {"representative", HIPATTN_SCORER_REPRESENTATIVE},
     {"mean", HIPATTN_SCORER_MEAN},
@@ -29,14 +29,14 @@ const Names kScorerNames = {
     {"first", HIPATTN_SCORER_FIRST},
     {"last", HIPATTN_SCORER_LAST},
 };
-const Names kSearchNames = {
+const Names search_names = {
     {"default", HIPATTN_SEARCH_DEFAULT},
     {"tree", HIPATTN_SEARCH_TREE},
     {"staged", HIPATTN_SEARCH_STAGED},
     {"flat", HIPATTN_SEARCH_FLAT},
     {"beam", HIPATTN_SEARCH_BEAM},
 };
-const Names kKvDtypeNames = {
+const Names kv_dtype_names = {
     {"default", HIPATTN_DTYPE_DEFAULT},
     {"f32", HIPATTN_F32},
     {"f16", HIPATTN_F16},
@@ -96,7 +96,7 @@ void AddGenerationOptions(CLI::App& app, Options* o) {
 }
 
 void AddAttentionOptions(CLI::App& app, Options* o) {
-  AddNamed(app, "--attention", kAttentionNames, &o->attention, "how decode steps attend");
+  AddNamed(app, "--attention", attention_names, &o->attention, "how decode steps attend");
   app.add_option("--budget-tokens",
                  o->budget_tokens,
                  "tokens selected per kv head; 0 = the library's default")
@@ -110,13 +110,13 @@ void AddAttentionOptions(CLI::App& app, Options* o) {
                  o->window_tokens,
                  "last tokens always attended; 0 = the library's default")
       ->capture_default_str();
-  AddNamed(app, "--scorer", kScorerNames, &o->scorer, "what stands for a block in the search");
-  AddNamed(app, "--search", kSearchNames, &o->search, "how blocks are found");
+  AddNamed(app, "--scorer", scorer_names, &o->scorer, "what stands for a block in the search");
+  AddNamed(app, "--search", search_names, &o->search, "how blocks are found");
   app.add_option("--refresh-interval",
                  o->refresh_interval,
                  "steps a selection is kept; 0 = the library's default")
       ->capture_default_str();
-  AddNamed(app, "--kv-dtype", kKvDtypeNames, &o->kv_dtype, "how keys and values are kept");
+  AddNamed(app, "--kv-dtype", kv_dtype_names, &o->kv_dtype, "how keys and values are kept");
   app.add_flag(
       "--compare", o->compare, "read the prompt once, answer it dense and sparse, show both");
 }

@@ -2,9 +2,12 @@
 // SPDX-FileCopyrightText: The hipattn authors
 #include "progress.h"
 
+#include "result.h"
+
 #include <unistd.h>
 
-#include <cstdio>
+#include <cmath>
+#include <iostream>
 #include <utility>
 
 namespace hipattn_run {
@@ -25,7 +28,7 @@ Progress::Progress(std::string what, uint64_t total, bool silent)
 
 Progress::~Progress() {
   if (line_open_) {
-    std::fputs("\r\x1b[K", stderr);
+    std::cerr << "\r\x1b[K" << std::flush;
   }
 }
 
@@ -39,16 +42,17 @@ void Progress::Update(uint64_t done) {
   const double seconds = std::chrono::duration<double>(now - begin_).count();
   const double speed = static_cast<double>(done) / seconds;
   const double left = static_cast<double>(total_ - done) / speed;
-  std::fprintf(stderr,
-               "%s%s: %llu of %llu tokens, %.0f tok/s, %.0f s left%s",
-               terminal_ ? "\r" : "",
-               what_.c_str(),
-               static_cast<unsigned long long>(done),
-               static_cast<unsigned long long>(total_),
-               speed,
-               left,
-               terminal_ ? "\x1b[K" : "\n");
-  std::fflush(stderr);
+  const std::string line = Concat(what_,
+                                  ": ",
+                                  done,
+                                  " of ",
+                                  total_,
+                                  " tokens, ",
+                                  std::llround(speed),
+                                  " tok/s, ",
+                                  std::llround(left),
+                                  " s left");
+  std::cerr << (terminal_ ? "\r" + line + "\x1b[K" : line + "\n") << std::flush;
   line_open_ = terminal_;
 }
 

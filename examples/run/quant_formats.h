@@ -73,17 +73,17 @@ RUN_INLINE void UnpackQ4KScale(const uint8_t* packed, size_t index, int* scale, 
 }
 
 // Weights 32 * index ... 32 * index + 31 of a row.
-template <TensorType kType>
+template <TensorType Type>
 RUN_INLINE void UnpackBlock(const uint8_t* row, size_t index, QuantBlock* block) {
-  if constexpr (kType == TensorType::kQ8_0) {
+  if constexpr (Type == TensorType::kQ8_0) {
     const uint8_t* bytes = row + index * 34;
     for (size_t i = 0; i < kQuantBlock; ++i) {
       block->w[i] = static_cast<int8_t>(bytes[2 + i]);
     }
     block->scale = LoadHalf(bytes);
     block->offset = 0;
-  } else if constexpr (kType == TensorType::kQ4_0 || kType == TensorType::kQ4_1) {
-    constexpr bool kHasOffset = kType == TensorType::kQ4_1;
+  } else if constexpr (Type == TensorType::kQ4_0 || Type == TensorType::kQ4_1) {
+    constexpr bool kHasOffset = Type == TensorType::kQ4_1;
     constexpr size_t kHeader = kHasOffset ? 4 : 2;
     const uint8_t* bytes = row + index * (kHeader + 16);
     for (size_t i = 0; i < 16; ++i) {
@@ -92,7 +92,7 @@ RUN_INLINE void UnpackBlock(const uint8_t* row, size_t index, QuantBlock* block)
     }
     block->scale = LoadHalf(bytes);
     block->offset = kHasOffset ? LoadHalf(bytes + 2) : -8 * block->scale;
-  } else if constexpr (kType == TensorType::kQ4_K) {
+  } else if constexpr (Type == TensorType::kQ4_K) {
     const uint8_t* bytes = row + index / 8 * 144;
     const size_t sub = index % 8;
     int scale;
@@ -106,7 +106,7 @@ RUN_INLINE void UnpackBlock(const uint8_t* row, size_t index, QuantBlock* block)
     block->scale = LoadHalf(bytes);
     block->offset = -LoadHalf(bytes + 2) * static_cast<float>(minimum);
   } else {
-    static_assert(kType == TensorType::kQ6_K);
+    static_assert(Type == TensorType::kQ6_K);
     const uint8_t* bytes = row + index / 8 * 210;
     const size_t sub = index % 8;
     // Each half of 128 weights: 64 bytes of low nibbles, 32 bytes of high bit pairs.

@@ -14,12 +14,12 @@ namespace {
 // 32 products of a weight below 2^12 and this stay below 2^31.
 constexpr float kMaxQuant = 16000.0F;
 
-template <TensorType kType>
+template <TensorType Type>
 float DotQuantized(const uint8_t* row, const Activation& x) {
   float sum = 0;
-  QuantBlock block;
+  QuantBlock block = {};
   for (size_t b = 0; b < x.blocks.size(); ++b) {
-    UnpackBlock<kType>(row, b, &block);
+    UnpackBlock<Type>(row, b, &block);
     const int16_t* quants = x.quants.data() + b * kQuantBlock;
     int32_t dot = 0;
     for (size_t i = 0; i < kQuantBlock; ++i) {

@@ -36,24 +36,24 @@ RUN_AVX2 inline __m256i WidenBytes(const uint8_t* bytes) {
   return _mm256_cvtepu8_epi16(_mm_loadu_si128(reinterpret_cast<const __m128i*>(bytes)));
 }
 
-template <TensorType kType>
+template <TensorType Type>
 RUN_AVX2 inline Block LoadBlock(const uint8_t* row, size_t index) {
-  Block block;
+  Block block = {};
   const __m256i nibble = _mm256_set1_epi16(15);
-  if constexpr (kType == TensorType::kQ8_0) {
+  if constexpr (Type == TensorType::kQ8_0) {
     const uint8_t* bytes = row + index * 34;
     const auto* quants = reinterpret_cast<const __m128i*>(bytes + 2);
     block.low = _mm256_cvtepi8_epi16(_mm_loadu_si128(quants));
     block.high = _mm256_cvtepi8_epi16(_mm_loadu_si128(quants + 1));
     block.affine = LoadScale(bytes, 0);
-  } else if constexpr (kType == TensorType::kQ4_0 || kType == TensorType::kQ4_1) {
-    constexpr size_t kHeader = kType == TensorType::kQ4_1 ? 4 : 2;
+  } else if constexpr (Type == TensorType::kQ4_0 || Type == TensorType::kQ4_1) {
+    constexpr size_t kHeader = Type == TensorType::kQ4_1 ? 4 : 2;
     const uint8_t* bytes = row + index * (kHeader + 16);
     const __m256i both = WidenBytes(bytes + kHeader);
     block.low = _mm256_and_si256(both, nibble);
     block.high = _mm256_srli_epi16(both, 4);
-    block.affine = kType == TensorType::kQ4_1 ? LoadHalfPair(bytes) : LoadScale(bytes, -8);
-  } else if constexpr (kType == TensorType::kQ4_K) {
+    block.affine = Type == TensorType::kQ4_1 ? LoadHalfPair(bytes) : LoadScale(bytes, -8);
+  } else if constexpr (Type == TensorType::kQ4_K) {
     const uint8_t* bytes = row + index / 8 * 144;
     const size_t sub = index % 8;
     int scale;
@@ -67,7 +67,7 @@ RUN_AVX2 inline Block LoadBlock(const uint8_t* row, size_t index) {
         _mm_mul_ps(LoadHalfPair(bytes),
                    _mm_set_ps(0, 0, -static_cast<float>(minimum), static_cast<float>(scale)));
   } else {
-    static_assert(kType == TensorType::kQ6_K);
+    static_assert(Type == TensorType::kQ6_K);
     const uint8_t* bytes = row + index / 8 * 210;
     const size_t sub = index % 8;
     const uint8_t* low = bytes + sub / 4 * 64 + sub % 2 * 32;
@@ -98,14 +98,14 @@ RUN_AVX2 inline float Sum(__m256 v) {
 }
 
 // Several rows at a time: their sums are independent chains, and they share the activation.
-template <TensorType kType, size_t kRows>
+template <TensorType Type, size_t Rows>
 RUN_AVX2 inline void DotQuantized(const uint8_t* row,
                                   size_t row_bytes,
                                   const Activation& x,
                                   float* y) {
-  __m256 sums[kRows];
-  __m128 affine_sums[kRows];  // lane 1 is the sum of the offsets' products
-  for (size_t r = 0; r < kRows; ++r) {
+  __m256 sums[Rows];
+  __m128 affine_sums[Rows];  // lane 1 is the sum of the offsets' products
+  for (size_t r = 0; r < Rows; ++r) {
     sums[r] = _mm256_setzero_ps();
     affine_sums[r] = _mm_setzero_ps();
   }
@@ -115,8 +115,8 @@ RUN_AVX2 inline void DotQuantized(const uint8_t* row,
     const __m256i x_high = _mm256_loadu_si256(quants + 1);
     const __m128 x_affine =
         _mm_castsi128_ps(_mm_loadl_epi64(reinterpret_cast<const __m128i*>(&x.blocks[b])));
-    for (size_t r = 0; r < kRows; ++r) {
-      const Block block = LoadBlock<kType>(row + r * row_bytes, b);
+    for (size_t r = 0; r < Rows; ++r) {
+      const Block block = LoadBlock<Type>(row + r * row_bytes, b);
       const __m256i dot = _mm256_add_epi32(_mm256_madd_epi16(block.low, x_low),
                                            _mm256_madd_epi16(block.high, x_high));
       const __m128 affine = _mm_mul_ps(block.affine, x_affine);
@@ -124,32 +124,32 @@ RUN_AVX2 inline void DotQuantized(const uint8_t* row,
       sums[r] = _mm256_fmadd_ps(_mm256_cvtepi32_ps(dot), _mm256_broadcastss_ps(affine), sums[r]);
     }
   }
-  for (size_t r = 0; r < kRows; ++r) {
+  for (size_t r = 0; r < Rows; ++r) {
     y[r] = Sum(sums[r]) + _mm_cvtss_f32(_mm_movehdup_ps(affine_sums[r]));
   }
 }
 
-template <TensorType kType>
+template <TensorType Type>
 RUN_AVX2 void MultiplyQuantized(const WeightRows& rows, const Activation& x, float* y) {
   // Measured on a Zen 4: two rows of Q8_0 at once read memory at half the speed of one.
-  constexpr size_t kRows = kType == TensorType::kQ8_0 ? 1 : 2;
-  const size_t row_bytes = RowBytes(kType, rows.columns);
+  constexpr size_t kRows = Type == TensorType::kQ8_0 ? 1 : 2;
+  const size_t row_bytes = RowBytes(Type, rows.columns);
   size_t r = rows.begin;
   for (; r + kRows <= rows.end; r += kRows, y += kRows) {
-    DotQuantized<kType, kRows>(rows.data + r * row_bytes, row_bytes, x, y);
+    DotQuantized<Type, kRows>(rows.data + r * row_bytes, row_bytes, x, y);
   }
   for (; r < rows.end; ++r, ++y) {
-    DotQuantized<kType, 1>(rows.data + r * row_bytes, row_bytes, x, y);
+    DotQuantized<Type, 1>(rows.data + r * row_bytes, row_bytes, x, y);
   }
 }
 
-template <TensorType kType>
+template <TensorType Type>
 RUN_AVX2 inline __m256 LoadWeights(const uint8_t* row, size_t index) {
-  if constexpr (kType == TensorType::kF32) {
+  if constexpr (Type == TensorType::kF32) {
     return _mm256_loadu_ps(reinterpret_cast<const float*>(row + 4 * index));
   } else {
     const __m128i bits = _mm_loadu_si128(reinterpret_cast<const __m128i*>(row + 2 * index));
-    if constexpr (kType == TensorType::kF16) {
+    if constexpr (Type == TensorType::kF16) {
       return _mm256_cvtph_ps(bits);
     } else {
       return _mm256_castsi256_ps(_mm256_slli_epi32(_mm256_cvtepu16_epi32(bits), 16));
@@ -157,34 +157,34 @@ RUN_AVX2 inline __m256 LoadWeights(const uint8_t* row, size_t index) {
   }
 }
 
-template <TensorType kType>
+template <TensorType Type>
 RUN_AVX2 float DotFloat(const uint8_t* row, const Activation& x) {
   __m256 sum0 = _mm256_setzero_ps();
   __m256 sum1 = _mm256_setzero_ps();
   const float* values = x.values.data();
   const size_t whole = x.values.size() / 16 * 16;
   for (size_t i = 0; i < whole; i += 16) {
-    sum0 = _mm256_fmadd_ps(LoadWeights<kType>(row, i), _mm256_loadu_ps(values + i), sum0);
-    sum1 = _mm256_fmadd_ps(LoadWeights<kType>(row, i + 8), _mm256_loadu_ps(values + i + 8), sum1);
+    sum0 = _mm256_fmadd_ps(LoadWeights<Type>(row, i), _mm256_loadu_ps(values + i), sum0);
+    sum1 = _mm256_fmadd_ps(LoadWeights<Type>(row, i + 8), _mm256_loadu_ps(values + i + 8), sum1);
   }
   float sum = Sum(_mm256_add_ps(sum0, sum1));
   if (whole < x.values.size()) {
     Activation rest;
     rest.values = x.values.subspan(whole);
     float rest_sum = 0;
-    const size_t element_bytes = kType == TensorType::kF32 ? 4 : 2;
+    const size_t element_bytes = Type == TensorType::kF32 ? 4 : 2;
     MultiplyRowsPortable(
-        {kType, row + whole * element_bytes, rest.values.size(), 0, 1}, rest, &rest_sum);
+        {Type, row + whole * element_bytes, rest.values.size(), 0, 1}, rest, &rest_sum);
     sum += rest_sum;
   }
   return sum;
 }
 
-template <TensorType kType>
+template <TensorType Type>
 RUN_AVX2 void MultiplyFloat(const WeightRows& rows, const Activation& x, float* y) {
-  const size_t row_bytes = RowBytes(kType, rows.columns);
+  const size_t row_bytes = RowBytes(Type, rows.columns);
   for (size_t r = rows.begin; r < rows.end; ++r) {
-    y[r - rows.begin] = DotFloat<kType>(rows.data + r * row_bytes, x);
+    y[r - rows.begin] = DotFloat<Type>(rows.data + r * row_bytes, x);
   }
 }
 

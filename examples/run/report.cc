@@ -8,6 +8,8 @@
 #include <cerrno>
 #include <cmath>
 #include <cstdio>
+#include <iomanip>
+#include <sstream>
 #include <system_error>
 
 namespace hipattn_run {
@@ -59,6 +61,7 @@ json AnswerToJson(const NamedAnswer& named) {
       {"decode_seconds", answer.decode_seconds},
       {"decode_tokens_per_second", answer.tokens_per_second()},
       {"decode_step_median_seconds", answer.median_step_seconds},
+      {"decode_step_least_seconds", answer.least_step_seconds},
       {"attended_share", answer.attended_share},
       {"kv_bytes", KvBytes(answer.stats)},
       {"stats", StatsToJson(answer.stats)},
@@ -71,9 +74,9 @@ std::string Right(const std::string& text, size_t width) {
 }
 
 std::string Fixed(double value, int digits) {
-  char text[64];
-  std::snprintf(text, sizeof(text), "%.*f", digits, value);
-  return text;
+  std::ostringstream text;
+  text << std::fixed << std::setprecision(digits) << value;
+  return text.str();
 }
 
 }  // namespace

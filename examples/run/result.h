@@ -39,8 +39,8 @@ class [[nodiscard]] Status {
   bool ok() const { return !message_.has_value(); }
   // The reason; empty for success.
   const std::string& message() const {
-    static const std::string kNone;
-    return message_ ? *message_ : kNone;
+    static const std::string none;
+    return message_ ? *message_ : none;
   }
 
  private:

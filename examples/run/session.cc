@@ -172,7 +172,8 @@ Result<Answer> Session::Generate(const Sequence& sequence,
   add_text(decoder.Finish());
   if (answer.decode_steps > 0) {
     answer.attended_share /= static_cast<double>(answer.decode_steps);
-    answer.median_step_seconds = Median(step_seconds);
+    answer.least_step_seconds = *std::min_element(step_seconds.begin(), step_seconds.end());
+    answer.median_step_seconds = Median(std::move(step_seconds));
   }
   stats = ReadStats(engine_, false);
   if (!stats.ok()) {

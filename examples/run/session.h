@@ -28,6 +28,7 @@ struct Answer {
   std::vector<int32_t> tokens;
   double decode_seconds = 0;
   double median_step_seconds = 0;
+  double least_step_seconds = 0;
   size_t decode_steps = 0;     // the first token comes from the prompt, without a step
   double attended_share = 0;   // of the text, by a mean decode step, layer and kv head
   hipattn_stats_t stats = {};  // of the decode steps alone

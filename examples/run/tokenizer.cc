@@ -44,13 +44,13 @@ uint32_t DecodeUtf8(std::string_view character) {
 // The bytes that a vocabulary entry stands for. Characters outside the alphabet (in added tokens)
 // stay what they are.
 std::string BytesOfEntry(std::string_view entry) {
-  static const std::unordered_map<uint32_t, char> kAlphabet = MakeByteAlphabet();
+  static const std::unordered_map<uint32_t, char> alphabet = MakeByteAlphabet();
   std::string bytes;
   for (size_t position = 0; position < entry.size();) {
     const size_t length = std::max<size_t>(1, Utf8CharLength(entry.substr(position)));
     const std::string_view character = entry.substr(position, length);
-    const auto found = kAlphabet.find(DecodeUtf8(character));
-    if (found == kAlphabet.end()) {
+    const auto found = alphabet.find(DecodeUtf8(character));
+    if (found == alphabet.end()) {
       bytes += character;
     } else {
       bytes += found->second;

@@ -3,13 +3,13 @@
 //
 // Any bytes as a GGUF file: the reader, then what reads a model and a tokenizer out of it. Nothing
 // may crash, read outside the bytes or allocate much more than they are.
-#include <cstddef>
-#include <cstdint>
-#include <span>
-
 #include "gguf.h"
 #include "llama_model.h"
 #include "tokenizer.h"
+
+#include <cstddef>
+#include <cstdint>
+#include <span>
 
 extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
   using hipattn_run::GgufFile;
