@@ -74,7 +74,7 @@ Result<MemoryNeed> ComputeMemoryNeed(const EngineOptions& engine,
       TableBytes(runs) + (KeepsSummaries(attention) ? TreeBytes(engine, attention, num_tokens) : 0);
 
   MemoryNeed need;
-  // Options bound layers * kv heads to 2^20, so this product fits; the bytes may not.
+  // Options bound layers * kv heads to 2^17, so this product fits; the bytes may not.
   const uint64_t heads = uint64_t{engine.num_layers} * engine.num_kv_heads * num_sequences;
   // While a table grows, the old one is still there; tables grow one at a time.
   const uint64_t growing_bytes = TableBytes(runs);

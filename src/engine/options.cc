@@ -16,8 +16,9 @@ static_assert(kMaxHeadDim == device::kMaxHeadDim);
 constexpr uint32_t kMaxThreads = 1024;
 constexpr uint32_t kMaxLayers = 65536;
 constexpr uint32_t kMaxHeads = 4096;
-// Heads of all layers: a sequence has a tree and a block table for each.
-constexpr uint64_t kMaxLayerHeads = uint64_t{1} << 20;
+// Heads of all layers: a sequence has a tree and a block table for each, some
+// kilobytes before its first token.
+constexpr uint64_t kMaxLayerHeads = uint64_t{1} << 17;
 
 constexpr uint32_t kDefaultBlockTokens = 16;
 constexpr uint32_t kDefaultBudgetTokens = 2048;
