@@ -96,6 +96,17 @@ void AttendBlock(const KvText& text,
   }
 }
 
+std::vector<int32_t> BlocksWith(const RowKeys& keys, uint32_t block_tokens) {
+  std::vector<int32_t> blocks;
+  for (const core::TokenRange& range : keys.ranges) {
+    const auto block = static_cast<int32_t>(range.begin / block_tokens);
+    if (blocks.empty() || blocks.back() != block) {
+      blocks.push_back(block);
+    }
+  }
+  return blocks;
+}
+
 bool IsDense(const KvText& text,
              const BlockRules& rules,
              const QueryBlock& block,

@@ -61,6 +61,9 @@ void AttendBlock(const KvText& text,
                  KeyClass key_class,
                  Outputs* outputs);
 
+// The numbers of the blocks of block_tokens that have a token among the keys.
+std::vector<int32_t> BlocksWith(const RowKeys& keys, uint32_t block_tokens);
+
 // Whether the block's rows attend to every key they see, at true positions without rotation.
 bool IsDense(const KvText& text,
              const BlockRules& rules,

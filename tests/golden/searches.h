@@ -56,6 +56,12 @@ class TreeSearch {
  public:
   TreeSearch(const GoldenCase& golden, const Machine& machine, const Array& k, const KvText* text);
 
+  // From now on int8 summaries and a beam as wide as the budget, as the engine has them.
+  void UseEngineRules() {
+    form_ = core::SummaryForm::kInt8;
+    config_.beam = 0;
+  }
+
   uint32_t block_q() const { return rows_.block_q; }
   // Searches for one block and kv head.
   void Find(const QueryBlock& block, uint32_t kv_head, core::TreeWalk* walk) const;

@@ -4,6 +4,7 @@
 #include "core/query_blocks.h"
 #include "core/refresh.h"
 #include "tests/golden/checks.h"
+#include "tests/golden/engine_checks.h"
 #include "tests/golden/expect.h"
 #include "tests/golden/searches.h"
 
@@ -185,10 +186,85 @@ void CheckDecode(const GoldenCase& golden, const Machine& machine) {
   ExpectInts(golden, "window_begin", window_begins);
 }
 
+namespace {
+
+// Searches and attends one decode step after the other.
+class TreeSteps {
+ public:
+  TreeSteps(const GoldenCase& golden,
+            const KvText* text,
+            const TreeSearch* search,
+            Attention* attention)
+      : golden_(golden), text_(text), search_(search), attention_(attention) {}
+
+  void Run() {
+    for (uint32_t step = 0; step < golden_.Input("q").shape[0]; ++step) {
+      const bool refresh =
+          core::TreeRefreshes(golden_.Count("interval", 1), golden_.Count("layer"), step);
+      if (refresh) {
+        Search(StepBlock(golden_, step, -1));
+      }
+      const QueryBlock block = StepBlock(golden_, step, anchor_pos_);
+      attention_->Attend(block, blocks_);
+      for (const std::vector<int32_t>& leaves : blocks_) {
+        const RowKeys keys = PlanKeys(attention_->rules(), block, 0, leaves, text_->block_tokens());
+        attended_.push_back(BlocksWith(keys, text_->block_tokens()));
+      }
+      refreshed_.push_back(refresh ? 1 : 0);
+      const core::Partition part = core::SplitPartition(
+          block.first_pos, block.kv_len, attention_->rules().sizes, anchor_pos_);
+      window_begins_.push_back(static_cast<int32_t>(part.window_begin));
+    }
+  }
+
+  const std::vector<int32_t>& refreshed() const { return refreshed_; }
+  const std::vector<int32_t>& window_begins() const { return window_begins_; }
+  // Blocks with an attended token, one list per step and kv head.
+  const Lists& attended() const { return attended_; }
+
+ private:
+  void Search(const QueryBlock& block) {
+    anchor_pos_ = block.first_pos;
+    blocks_.clear();
+    for (uint32_t head = 0; head < text_->num_kv_heads(); ++head) {
+      search_->Find(block, head, &walk_);
+      blocks_.emplace_back(walk_.blocks().begin(), walk_.blocks().end());
+    }
+  }
+
+  const GoldenCase& golden_;
+  const KvText* text_;
+  const TreeSearch* search_;
+  Attention* attention_;
+  core::TreeWalk walk_;
+  Lists blocks_;
+  int64_t anchor_pos_ = 0;
+  std::vector<int32_t> refreshed_;
+  std::vector<int32_t> window_begins_;
+  Lists attended_;
+};
+
+// The case by the engine's rules, put together here and by the engine.
+void CompareWithEngine(const GoldenCase& golden,
+                       const Machine& machine,
+                       const KvText& text,
+                       TreeSearch* search) {
+  if (!EngineRuns(golden)) {
+    return;
+  }
+  search->UseEngineRules();
+  Attention attention(golden, &text, text.block_tokens());
+  TreeSteps steps(golden, &text, search, &attention);
+  steps.Run();
+  CheckThroughEngine(golden, machine, attention.outputs(), steps.attended());
+}
+
+}  // namespace
+
 void CheckTreeAttention(const GoldenCase& golden, const Machine& machine) {
   const uint32_t block_tokens = golden.Count("block_tokens");
   const KvText text(machine, golden.Input("k"), golden.Input("v"), block_tokens);
-  const TreeSearch search(golden, machine, golden.Input("k"), &text);
+  TreeSearch search(golden, machine, golden.Input("k"), &text);
   Attention attention(golden, &text, block_tokens);
   RecallCheck recall(&search, &attention, block_tokens);
   for (const QueryBlock& block : BlocksOf(golden, search.block_q())) {
@@ -207,39 +283,20 @@ void CheckTreeAttention(const GoldenCase& golden, const Machine& machine) {
   if (golden.Expects("recall")) {
     ExpectFloats(golden, "recall", recall.shares(), machine.narrow());
   }
+  CompareWithEngine(golden, machine, text, &search);
 }
 
 void CheckTreeDecode(const GoldenCase& golden, const Machine& machine) {
   const uint32_t block_tokens = golden.Count("block_tokens");
   const KvText text(machine, golden.Input("k"), golden.Input("v"), block_tokens);
-  const TreeSearch search(golden, machine, golden.Input("k"), &text);
+  TreeSearch search(golden, machine, golden.Input("k"), &text);
   Attention attention(golden, &text, block_tokens);
-  core::TreeWalk walk;
-  Lists blocks;
-  int64_t anchor_pos = 0;
-  std::vector<int32_t> refreshed;
-  std::vector<int32_t> window_begins;
-  for (uint32_t step = 0; step < golden.Input("q").shape[0]; ++step) {
-    const bool refresh = core::TreeRefreshes(golden.Count("interval"), golden.Count("layer"), step);
-    if (refresh) {
-      const QueryBlock block = StepBlock(golden, step, -1);
-      anchor_pos = block.first_pos;
-      blocks.clear();
-      for (uint32_t head = 0; head < text.num_kv_heads(); ++head) {
-        search.Find(block, head, &walk);
-        blocks.emplace_back(walk.blocks().begin(), walk.blocks().end());
-      }
-    }
-    const QueryBlock block = StepBlock(golden, step, anchor_pos);
-    attention.Attend(block, blocks);
-    refreshed.push_back(refresh ? 1 : 0);
-    window_begins.push_back(static_cast<int32_t>(
-        core::SplitPartition(block.first_pos, block.kv_len, attention.rules().sizes, anchor_pos)
-            .window_begin));
-  }
+  TreeSteps steps(golden, &text, &search, &attention);
+  steps.Run();
   attention.Expect(golden, machine);
-  ExpectInts(golden, "refreshed", refreshed);
-  ExpectInts(golden, "window_begin", window_begins);
+  ExpectInts(golden, "refreshed", steps.refreshed());
+  ExpectInts(golden, "window_begin", steps.window_begins());
+  CompareWithEngine(golden, machine, text, &search);
 }
 
 }  // namespace hipattn::golden
