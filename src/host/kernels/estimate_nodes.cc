@@ -21,7 +21,7 @@ constexpr int kScaleBytes = 2 * kFanOut * static_cast<int>(sizeof(float));
 constexpr int kLineSteps = 4;  // steps of 16 bytes in a cache line
 constexpr int kParts = 2;      // partial sums, of even and odd dimensions: more additions in flight
 constexpr int kTileHeads = kRegisters / 8;  // heads that are computed together
-constexpr uint32_t kAhead = 4;              // groups between the one prefetched and the one read
+constexpr uint32_t kAhead = 8;              // groups between the one prefetched and the one read
 constexpr float kFloor = -__FLT_MAX__;  // below any exponent, and finite: differences are never NaN
 
 // Running sums of 8 lanes: the mass is sum * exp(max).
@@ -54,10 +54,10 @@ inline void Exponents(const EstimateParams& params,
       Octets(Zero(), Zero(), sum[part][h]);
     }
   }
-  PrefetchL1(ahead);
+  PrefetchL2(ahead);
   for (int dim = 0; dim < head_dim; dim += kParts) {
     if (dim % kLineSteps == 0) {
-      PrefetchL1(ahead + kScaleBytes + dim * 16);
+      PrefetchL2(ahead + kScaleBytes + dim * 16);
     }
     HIPATTN_UNROLL
     for (int part = 0; part < kParts; ++part) {

@@ -21,7 +21,7 @@ using device::ScoreJob;
 using device::ScoreParams;
 
 constexpr uint32_t kBatchGroups = 64;
-constexpr uint32_t kAhead = 8;
+constexpr uint32_t kAhead = 16;
 constexpr int kTileQueries = kRegisters / 4;
 constexpr int kLineSteps = 4;  // steps of 16 bytes in a cache line
 constexpr int kScaleBytes = 2 * kFanOut * static_cast<int>(sizeof(float));
@@ -99,7 +99,7 @@ inline void ScoreTile(const float* q, int steps, uint32_t at, Batch* batch) {
   for (int n = 0; n < N; ++n) {
     group[n] = batch->group[at + static_cast<uint32_t>(n)];
     ahead[n] = batch->group[at + static_cast<uint32_t>(n) + kAhead];
-    PrefetchL1(ahead[n]);
+    PrefetchL2(ahead[n]);
     HIPATTN_UNROLL
     for (int h = 0; h < H; ++h) {
       HIPATTN_UNROLL
@@ -111,7 +111,7 @@ inline void ScoreTile(const float* q, int steps, uint32_t at, Batch* batch) {
   for (int line = 0; line < steps; line += kLineSteps) {
     HIPATTN_UNROLL
     for (int n = 0; n < N; ++n) {
-      PrefetchL1(ahead[n] + kScaleBytes + line * 16);
+      PrefetchL2(ahead[n] + kScaleBytes + line * 16);
     }
     HIPATTN_UNROLL
     for (int step = line; step < line + kLineSteps; ++step) {

@@ -5,10 +5,9 @@
 //
 // The list's pieces are walked one after another; of each piece the K panels are multiplied first
 // (lanes are tokens, so q.k needs no horizontal sum), then comes the softmax of the piece, then its
-// V rows (lanes are dimensions). While a panel is multiplied, the lines of the panel that comes
-// kPrefetchPanels later in this order are prefetched, one line for each line read: scattered blocks
-// of a few KB are too short for the hardware's own prefetchers. Before that, the first lines of all
-// panels of the next piece are, at once, so that their page walks overlap.
+// V rows (lanes are dimensions). For every line that is read, a line of the next piece is
+// prefetched, its blocks in lockstep: scattered blocks of a few KB are too short for the hardware's
+// own prefetchers, and page walks that begin together overlap.
 //
 // Parallel work is a run of units, a unit being one split of one job for up to kChunkHeads heads.
 #include "base/dtype.h"
@@ -32,7 +31,7 @@ constexpr int kScoreStride = kMaxTokens + 16;  // not a power of two: rows must 
 constexpr int kPairLanes = 2 * kLanes;
 constexpr int kMaxPaddedDim = device::kMaxHeadDim + 2 * kLanes;
 constexpr int kLineBytes = 64;
-constexpr int kPrefetchPanels = 16;  // with blocks of 16 tokens: the same place of the next piece
+constexpr int kLockstepPanels = 8;  // whose V rows are read in turn, like their K rows
 constexpr uint32_t kSplitRanges = device::kPieceBlocks * device::kSplitPieces;
 constexpr uint32_t kTasksPerThread = 4;  // evens out threads that start late
 constexpr float kMinusInf = -__builtin_inff();
@@ -48,8 +47,26 @@ struct Piece {
   const std::byte* v[kMaxPanels];  // row of lane 0
   int begin[kMaxPanels];           // live lanes [begin, end)
   int end[kMaxPanels];
-  const std::byte* ahead[2 * kMaxPanels];  // what to prefetch while k[i], and then v[i], is read
+  int num_blocks;
+  const std::byte* blocks[device::kPieceBlocks];
 };
+
+// Where the prefetching of a piece stands: line `offset` of blocks[block] is next.
+struct Prefetcher {
+  const std::byte* const* blocks;
+  int num_blocks;
+  int block;
+  int offset;
+};
+
+inline void PrefetchNext(Prefetcher* prefetcher) {
+  PrefetchL2(prefetcher->blocks[prefetcher->block] + prefetcher->offset);
+  ++prefetcher->block;
+  if (prefetcher->block == prefetcher->num_blocks) {
+    prefetcher->block = 0;
+    prefetcher->offset += kLineBytes;
+  }
+}
 
 // The running softmax of one split. q is multiplied by the scale, tile by tile, what one dimension
 // needs of a tile side by side; o is the sum of exp(score - max) v, kept in the order of
@@ -66,6 +83,7 @@ struct Scratch {
   alignas(64) float max_lanes[kChunkHeads][kLanes];  // of the piece's scores
   float decay[kChunkHeads];                          // exp(old max - new max) of the piece
   State state;
+  Prefetcher prefetcher;
   Piece pieces[2];
 };
 
@@ -126,6 +144,7 @@ class PieceWalk {
     piece->opens_split = piece_ == 0;
     piece->closes_split = end == split_end;
     piece->num_panels = 0;
+    piece->num_blocks = 0;
     for (uint32_t i = begin; i < end; ++i) {
       AddPanels(RangeAt(params_, job, i), piece);
     }
@@ -146,6 +165,7 @@ class PieceWalk {
         uint64_t{device::kPanelTokens} * pool.head_dim * DTypeBytes(pool.kv_dtype);
     const std::byte* block = device::BlockAddress(pool, range.slot);
     const std::byte* values = block + pool.block_bytes / 2;
+    piece->blocks[piece->num_blocks++] = block;
     for (int first = range.begin / 16 * 16; first < range.end; first += 16) {
       const int i = piece->num_panels++;
       const uint64_t offset = static_cast<uint64_t>(first / 16) * panel_bytes;
@@ -176,23 +196,17 @@ class PieceWalk {
   uint32_t job_ = 0, split_ = 0, chunk_ = 0, piece_ = 0;
 };
 
-// Sets now->ahead, and touches the next piece, which may be null. The order of reading is k of one
-// piece, its v, then the next piece.
-void PlanPrefetch(const Piece* next, Piece* now) {
-  const int n = now->num_panels;
-  for (int i = 0; i < 2 * n; ++i) {
-    const int at = i + kPrefetchPanels - 2 * n;  // place in the next piece
-    if (at < 0) {
-      now->ahead[i] = at < -n ? now->k[at + 2 * n] : now->v[at + n];
-    } else if (next != nullptr && at < 2 * next->num_panels) {
-      now->ahead[i] = at < next->num_panels ? next->k[at] : next->v[at - next->num_panels];
-    } else {
-      now->ahead[i] = i < n ? now->k[i] : now->v[i - n];  // nothing to fetch: a line that is there
-    }
-  }
-  for (int i = 0; next != nullptr && i < next->num_panels; ++i) {
-    PrefetchL2(next->k[i]);
-    PrefetchL2(next->v[i]);
+// Begins the prefetching of the next piece with the first lines of the keys and values of all its
+// blocks. Where nothing follows, the lines of this piece stand for it, which are there already.
+void StartPrefetch(const Piece* next,
+                   const Piece& now,
+                   uint64_t block_bytes,
+                   Prefetcher* prefetcher) {
+  const Piece& piece = next != nullptr ? *next : now;
+  *prefetcher = {piece.blocks, piece.num_blocks, 0, 0};
+  for (int i = 0; i < piece.num_blocks; ++i) {
+    PrefetchL2(piece.blocks[i]);
+    PrefetchL2(piece.blocks[i] + block_bytes / 2);
   }
 }
 
@@ -213,12 +227,11 @@ inline void MultiplyKeys(const Piece& piece, int at, int head_dim, int head, Scr
   using Elem = typename Tag::Elem;
   const float* q = scratch->state.q + head * head_dim;
   constexpr int kRows = kLineBytes / (16 * static_cast<int>(sizeof(Elem)));  // dimensions in a line
+  Prefetcher prefetcher = scratch->prefetcher;
   const Elem* k[P];
-  const std::byte* ahead[P];
   HIPATTN_UNROLL
   for (int p = 0; p < P; ++p) {
     k[p] = reinterpret_cast<const Elem*>(piece.k[at + p]);
-    ahead[p] = piece.ahead[at + p];
   }
   VF sum[P][H][kPanelVectors];
   HIPATTN_UNROLL
@@ -234,7 +247,7 @@ inline void MultiplyKeys(const Piece& piece, int at, int head_dim, int head, Scr
   for (int dim = 0; dim < head_dim; dim += kRows) {
     HIPATTN_UNROLL
     for (int p = 0; p < P; ++p) {
-      PrefetchL2(ahead[p] + dim * (kLineBytes / kRows));
+      PrefetchNext(&prefetcher);
     }
     HIPATTN_UNROLL
     for (int row = 0; row < kRows; ++row) {
@@ -271,6 +284,7 @@ inline void MultiplyKeys(const Piece& piece, int at, int head_dim, int head, Scr
     }
     Store(scratch->max_lanes[head + h], max);
   }
+  scratch->prefetcher = prefetcher;
 }
 
 // Panels [at, num_panels): tiles of P while they fit, then smaller ones.
@@ -353,17 +367,16 @@ constexpr int PairsOfTile(int heads) {
   return pairs;
 }
 
+// For a pair that was read.
 template <typename Elem>
-inline void PrefetchPair(const std::byte* p, int pair) {
+inline void PrefetchPair(int pair, Prefetcher* prefetcher) {
   constexpr int kBytes = kPairLanes * static_cast<int>(sizeof(Elem));
-  if constexpr (kBytes < kLineBytes) {
-    if (pair % (kLineBytes / kBytes) != 0) {
-      return;
-    }
+  if (kBytes < kLineBytes && pair * kBytes % kLineBytes != 0) {
+    return;
   }
   HIPATTN_UNROLL
   for (int i = 0; i < kBytes; i += kLineBytes) {
-    PrefetchL2(p + pair * kBytes + i);
+    PrefetchNext(prefetcher);
   }
 }
 
@@ -373,6 +386,7 @@ template <typename Tag, int H, int C, bool kTail>
 inline void MultiplyValues(const Piece& piece, int pair, int head_dim, int head, Scratch* scratch) {
   using Elem = typename Tag::Elem;
   const int tail = head_dim % kPairLanes;
+  Prefetcher prefetcher = scratch->prefetcher;
   VF sum[H][C][2];
   HIPATTN_UNROLL
   for (int h = 0; h < H; ++h) {
@@ -382,29 +396,35 @@ inline void MultiplyValues(const Piece& piece, int pair, int head_dim, int head,
       sum[h][c][1] = Zero();
     }
   }
-  for (int p = 0; p < piece.num_panels; ++p) {
-    const Elem* v = reinterpret_cast<const Elem*>(piece.v[p]);
-    const std::byte* ahead = piece.ahead[piece.num_panels + p];
-    const float* weights = scratch->scores[head] + p * 16;
-    for (int t = piece.begin[p]; t < piece.end[p]; ++t) {
-      VF value[C][2];
-      HIPATTN_UNROLL
-      for (int c = 0; c < C; ++c) {
-        const Elem* row = v + t * head_dim + (pair + c) * kPairLanes;
-        if constexpr (kTail) {
-          LoadPairFirst(Tag{}, row, tail, value[c][0], value[c][1]);
-        } else {
-          LoadPair(Tag{}, row, value[c][0], value[c][1]);
+  for (int first = 0; first < piece.num_panels; first += kLockstepPanels) {
+    const int left = piece.num_panels - first;
+    const int last = first + (left < kLockstepPanels ? left : kLockstepPanels);
+    for (int t = 0; t < 16; ++t) {
+      for (int p = first; p < last; ++p) {
+        if (t < piece.begin[p] || t >= piece.end[p]) {
+          continue;
         }
-        PrefetchPair<Elem>(ahead + t * head_dim * static_cast<int>(sizeof(Elem)), pair + c);
-      }
-      HIPATTN_UNROLL
-      for (int h = 0; h < H; ++h) {
-        const VF weight = Set1(weights[h * kScoreStride + t]);
+        const Elem* v = reinterpret_cast<const Elem*>(piece.v[p]) + t * head_dim;
+        VF value[C][2];
         HIPATTN_UNROLL
         for (int c = 0; c < C; ++c) {
-          sum[h][c][0] = MulAdd(value[c][0], weight, sum[h][c][0]);
-          sum[h][c][1] = MulAdd(value[c][1], weight, sum[h][c][1]);
+          const Elem* row = v + (pair + c) * kPairLanes;
+          if constexpr (kTail) {
+            LoadPairFirst(Tag{}, row, tail, value[c][0], value[c][1]);
+          } else {
+            LoadPair(Tag{}, row, value[c][0], value[c][1]);
+          }
+          PrefetchPair<Elem>(pair + c, &prefetcher);
+        }
+        const float* weights = scratch->scores[head] + p * 16 + t;
+        HIPATTN_UNROLL
+        for (int h = 0; h < H; ++h) {
+          const VF weight = Set1(weights[h * kScoreStride]);
+          HIPATTN_UNROLL
+          for (int c = 0; c < C; ++c) {
+            sum[h][c][0] = MulAdd(value[c][0], weight, sum[h][c][0]);
+            sum[h][c][1] = MulAdd(value[c][1], weight, sum[h][c][1]);
+          }
         }
       }
     }
@@ -419,6 +439,7 @@ inline void MultiplyValues(const Piece& piece, int pair, int head_dim, int head,
       Store(o + kLanes, MulAdd(Load(o + kLanes), decay, sum[h][c][1]));
     }
   }
+  scratch->prefetcher = prefetcher;
 }
 
 template <typename Tag, int H, int C>
@@ -573,7 +594,7 @@ void RunUnits(const DecodeParams& params, uint64_t first, uint64_t last) {
     Piece& piece = scratch.pieces[now];
     Piece& next = scratch.pieces[1 - now];
     more = walk.Next(&next);
-    PlanPrefetch(more ? &next : nullptr, &piece);
+    StartPrefetch(more ? &next : nullptr, piece, params.pool.block_bytes, &scratch.prefetcher);
     if (piece.opens_split) {
       OpenSplit(params, piece, &scratch.state);
     }
