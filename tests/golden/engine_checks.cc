@@ -11,11 +11,15 @@
 namespace hipattn::golden {
 namespace {
 
+// Blocks that hold the keys of a beam search, whose own blocks are smaller.
+constexpr uint32_t kBeamStorage = 16;
+
 // One layer of one sequence that has read a text's first tokens.
 class EngineText {
  public:
   EngineText(const GoldenCase& golden, const Machine& machine)
       : q_(golden.Input("q")), k_(golden.Input("k")), v_(golden.Input("v")) {
+    const bool is_beam = golden.Text("search") == "beam";
     layer_ = golden.Count("layer");
     engine::EngineOptions options;
     options.num_threads = 2;
@@ -23,19 +27,22 @@ class EngineText {
     options.num_q_heads = static_cast<uint32_t>(q_.shape[1]);
     options.num_kv_heads = static_cast<uint32_t>(k_.shape[1]);
     options.head_dim = static_cast<uint32_t>(k_.shape[2]);
-    options.block_tokens = golden.Count("block_tokens");
+    options.block_tokens = is_beam ? kBeamStorage : golden.Count("block_tokens");
     options.io_dtype = static_cast<uint32_t>(DType::kF32);
     options.kv_dtype = static_cast<uint32_t>(machine.kv_dtype);
     options.softmax_scale = static_cast<float>(golden.Number("scale"));
     options.device_kv_bytes = uint64_t{64} << 20;
     engine::AttentionOptions attention;
     attention.decode_mode = static_cast<uint32_t>(engine::DecodeMode::kSparse);
-    attention.scorer = static_cast<uint32_t>(ScorerOf(golden));
+    attention.search =
+        static_cast<uint32_t>(is_beam ? engine::Search::kBeam : engine::Search::kTree);
+    attention.scorer = static_cast<uint32_t>(is_beam ? Scorer::kRepresentative : ScorerOf(golden));
     attention.budget_tokens = golden.Count("budget_tokens");
     attention.sink_tokens =
         golden.Int("sink_tokens") == 0 ? engine::kNone : golden.Count("sink_tokens");
     attention.window_tokens = golden.Count("window_tokens");
-    attention.refresh_interval = golden.Count("interval", 1);
+    attention.refresh_interval =
+        is_beam ? golden.Counts("intervals")[0] : golden.Count("interval", 1);
     Create(options, attention, machine.table->name);
   }
 
@@ -122,12 +129,21 @@ class EngineText {
 }  // namespace
 
 bool EngineRuns(const GoldenCase& golden) {
+  if (golden.op() == "decode") {
+    return golden.Text("search") == "beam" && golden.Int("block_tokens") == 2 &&
+           golden.Int("leaf_tokens") == 2 && golden.Int("key_stride") == 1 &&
+           golden.Text("representative") == "center" && golden.Counts("intervals").size() == 1 &&
+           golden.Text("rope_layout", "none") == "none";
+  }
   // Rows of one step each: prefill has query blocks of another size in the engine.
   const bool steps = golden.op() == "tree_decode" || golden.Input("q").shape[0] == 1;
   return steps && golden.Count("block_q", 1) == 1 && ScorerOf(golden) != Scorer::kExact;
 }
 
 bool EngineHasTheRulesOf(const GoldenCase& golden) {
+  if (golden.op() == "decode") {
+    return true;
+  }
   const int64_t hi = golden.Int("first_pos") + static_cast<int64_t>(golden.Input("q").shape[0]);
   const bool scores_nothing = hi <= golden.Int("budget_tokens");
   return scores_nothing || (FormOf(golden) == core::SummaryForm::kInt8 && golden.Int("beam") == 0);

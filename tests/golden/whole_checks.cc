@@ -170,11 +170,16 @@ void CheckDecode(const GoldenCase& golden, const Machine& machine) {
   std::vector<Found> found;
   std::vector<int32_t> first_stages;
   std::vector<int32_t> window_begins;
+  Lists attended;
   for (uint32_t step = 0; step < golden.Input("q").shape[0]; ++step) {
     const uint32_t first_stage = core::RefreshStage(intervals, step);
     found = search.Find(StepBlock(golden, step, -1), first_stage, found);
     const QueryBlock block = StepBlock(golden, step, found[0].anchor_pos);
     attention.Attend(block, LeavesOf(found));
+    for (const Found& head : found) {
+      const RowKeys keys = PlanKeys(attention.rules(), block, 0, head.leaves, kBlockTokens);
+      attended.push_back(BlocksWith(keys, kBlockTokens));
+    }
     first_stages.push_back(static_cast<int32_t>(first_stage));
     window_begins.push_back(static_cast<int32_t>(
         core::SplitPartition(
@@ -184,6 +189,9 @@ void CheckDecode(const GoldenCase& golden, const Machine& machine) {
   attention.Expect(golden, machine);
   ExpectInts(golden, "first_stage", first_stages);
   ExpectInts(golden, "window_begin", window_begins);
+  if (EngineRuns(golden)) {
+    CheckThroughEngine(golden, machine, attention.outputs(), attended);
+  }
 }
 
 namespace {
