@@ -63,6 +63,7 @@ json AnswerToJson(const NamedAnswer& named) {
       {"decode_step_median_seconds", answer.median_step_seconds},
       {"decode_step_least_seconds", answer.least_step_seconds},
       {"attended_share", answer.attended_share},
+      {"decode_bytes_read", answer.bytes_read},
       {"kv_bytes", KvBytes(answer.stats)},
       {"stats", StatsToJson(answer.stats)},
   };
@@ -121,7 +122,9 @@ std::string FormatSummary(const Report& report) {
                             " tok/s), ",
                             report.threads,
                             " threads\n");
-  text += "attention  new tokens    tok/s  ms/token  attended   search ms/token      KV MB\n";
+  text +=
+      "attention  new tokens    tok/s  ms/token  attended  MB read/token  search ms/token    KV "
+      "MB\n";
   for (const NamedAnswer& named : report.answers) {
     const Answer& answer = named.answer;
     const double steps = std::max<double>(1, static_cast<double>(answer.decode_steps));
@@ -131,8 +134,9 @@ std::string FormatSummary(const Report& report) {
     text += Right(Fixed(answer.tokens_per_second(), 1), 9);
     text += Right(Fixed(answer.median_step_seconds * 1e3, 2), 10);
     text += Right(Fixed(answer.attended_share * 100, 1) + " %", 10);
-    text += Right(Fixed(search_ms, 2), 18);
-    text += Right(Fixed(static_cast<double>(KvBytes(answer.stats)) / 1e6, 1), 11) + "\n";
+    text += Right(Fixed(static_cast<double>(answer.bytes_read) / 1e6 / steps, 1), 15);
+    text += Right(Fixed(search_ms, 2), 17);
+    text += Right(Fixed(static_cast<double>(KvBytes(answer.stats)) / 1e6, 1), 9) + "\n";
   }
   return text;
 }

@@ -27,6 +27,17 @@ double Median(std::vector<double> values) {
   return *middle;
 }
 
+// What the steps behind `stats` read: whole blocks of keys and values, and summaries of two int8
+// vectors.
+Result<uint64_t> BytesRead(const Engine& engine, const hipattn_stats_t& stats) {
+  hipattn_engine_options_t options = HIPATTN_ENGINE_OPTIONS_INIT;
+  RUN_RETURN_IF_ERROR(
+      CheckHipattn(hipattn_engine_get_options(engine.get(), &options), "ask for the options"));
+  const uint64_t element_bytes = options.kv_dtype == HIPATTN_F32 ? 4 : 2;
+  const uint64_t block_bytes = 2 * element_bytes * options.block_tokens * options.head_dim;
+  return stats.blocks_attended * block_bytes + stats.search_keys_read * 2 * options.head_dim;
+}
+
 }  // namespace
 
 Result<std::unique_ptr<Session>> Session::Create(const LlamaModel& model,
@@ -180,6 +191,11 @@ Result<Answer> Session::Generate(const Sequence& sequence,
     return stats.status();
   }
   answer.stats = stats.value();
+  const Result<uint64_t> bytes_read = BytesRead(engine_, answer.stats);
+  if (!bytes_read.ok()) {
+    return bytes_read.status();
+  }
+  answer.bytes_read = bytes_read.value();
   return answer;
 }
 
