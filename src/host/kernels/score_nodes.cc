@@ -22,7 +22,7 @@ using device::ScoreParams;
 
 constexpr uint32_t kBatchGroups = 64;
 constexpr uint32_t kAhead = 16;
-constexpr int kTileQueries = kRegisters / 4;
+constexpr int kTileQueries = kRegisters / 8;
 constexpr int kLineSteps = 4;  // steps of 16 bytes in a cache line
 constexpr int kScaleBytes = 2 * kFanOut * static_cast<int>(sizeof(float));
 constexpr uint32_t kTasksPerThread = 4;  // evens out threads that start late
@@ -36,10 +36,11 @@ struct Batch {
   alignas(64) float best[kBatchGroups][kFanOut];
 };
 
-// Up to kTileQueries query vectors, [head_dim][count]: what one dimension needs lies together.
+// What the steps of a group are multiplied by for up to kTileQueries queries, [step][count][16]: q
+// and |q| of one dimension, or q of two.
 struct Queries {
   int count;
-  alignas(64) float q[device::kMaxHeadDim * kTileQueries];
+  alignas(64) float weights[device::kMaxHeadDim * kTileQueries * 16];
 };
 
 void LoadQueries(const ScoreParams& params,
@@ -48,13 +49,23 @@ void LoadQueries(const ScoreParams& params,
                  Queries* queries) {
   const uint32_t left = rows.num_rows * rows.group - first;
   const uint32_t count = left < kTileQueries ? left : kTileQueries;
+  const uint32_t steps = params.has_spread != 0 ? params.head_dim : params.head_dim / 2;
   queries->count = static_cast<int>(count);
   for (uint32_t i = 0; i < count; ++i) {
     const uint32_t vector = first + i;
     const float* q = rows.q + vector / rows.group * rows.row_stride +
                      uint64_t{vector % rows.group} * params.head_dim;
-    for (uint32_t dim = 0; dim < params.head_dim; ++dim) {
-      queries->q[dim * count + i] = q[dim];
+    for (uint32_t step = 0; step < steps; ++step) {
+      VF weight[kPanelVectors];
+      if (params.has_spread != 0) {
+        OctetsAbs(Set1(q[step]), weight);
+      } else {
+        Octets(Set1(q[2 * step]), Set1(q[2 * step + 1]), weight);
+      }
+      HIPATTN_UNROLL
+      for (int part = 0; part < kPanelVectors; ++part) {
+        Store(queries->weights + (step * count + i) * 16 + part * kLanes, weight[part]);
+      }
     }
   }
 }
@@ -79,19 +90,9 @@ void FillBatch(const ScoreParams& params, const ScoreJob& job, uint32_t first, B
   }
 }
 
-// The multipliers of one step for a query: q and |q| of one dimension, or q of two.
-template <bool kSpread, int H>
-inline void StepWeights(const float* q, int step, int head, VF (&weight)[kPanelVectors]) {
-  if constexpr (kSpread) {
-    OctetsAbs(Set1(q[step * H + head]), weight);
-  } else {
-    Octets(Set1(q[2 * step * H + head]), Set1(q[(2 * step + 1) * H + head]), weight);
-  }
-}
-
 // Folds the scores of groups [at, at + N) of the batch for H queries into batch->best.
-template <bool kSpread, int H, int N>
-inline void ScoreTile(const float* q, int steps, uint32_t at, Batch* batch) {
+template <int H, int N>
+inline void ScoreTile(const float* weights, int steps, uint32_t at, Batch* batch) {
   const std::byte* group[N];
   const std::byte* ahead[N];
   VF sum[N][H][kPanelVectors];
@@ -118,7 +119,10 @@ inline void ScoreTile(const float* q, int steps, uint32_t at, Batch* batch) {
       VF weight[H][kPanelVectors];
       HIPATTN_UNROLL
       for (int h = 0; h < H; ++h) {
-        StepWeights<kSpread, H>(q, step, h, weight[h]);
+        HIPATTN_UNROLL
+        for (int i = 0; i < kPanelVectors; ++i) {
+          weight[h][i] = Load(weights + (step * H + h) * 16 + i * kLanes);
+        }
       }
       HIPATTN_UNROLL
       for (int n = 0; n < N; ++n) {
@@ -160,25 +164,25 @@ constexpr int GroupsOfTile(int queries) {
 }
 
 // Groups [at, num_groups): tiles of N while they fit, then smaller ones.
-template <bool kSpread, int H, int N>
-void ScoreTiles(const float* q, int steps, uint32_t at, Batch* batch) {
+template <int H, int N>
+void ScoreTiles(const float* weights, int steps, uint32_t at, Batch* batch) {
   for (; at + N <= batch->num_groups; at += N) {
-    ScoreTile<kSpread, H, N>(q, steps, at, batch);
+    ScoreTile<H, N>(weights, steps, at, batch);
   }
   if constexpr (N > 1) {
     if (at < batch->num_groups) {
-      ScoreTiles<kSpread, H, N / 2>(q, steps, at, batch);
+      ScoreTiles<H, N / 2>(weights, steps, at, batch);
     }
   }
 }
 
-template <bool kSpread, int H>
+template <int H>
 void ScoreQueries(const Queries& queries, int steps, Batch* batch) {
   if constexpr (H > 0) {
     if (queries.count == H) {
-      return ScoreTiles<kSpread, H, GroupsOfTile(H)>(queries.q, steps, 0, batch);
+      return ScoreTiles<H, GroupsOfTile(H)>(queries.weights, steps, 0, batch);
     }
-    ScoreQueries<kSpread, H - 1>(queries, steps, batch);
+    ScoreQueries<H - 1>(queries, steps, batch);
   }
 }
 
@@ -202,7 +206,8 @@ uint32_t NumBatches(const ScoreJob& job) {
 void RunBatches(const ScoreParams& params, uint64_t first, uint64_t last) {
   Batch batch;
   Queries queries;
-  const int head_dim = static_cast<int>(params.head_dim);
+  const int steps =
+      static_cast<int>(params.has_spread != 0 ? params.head_dim : params.head_dim / 2);
   uint64_t batch_base = 0;
   for (uint32_t job_idx = 0; job_idx < params.num_jobs && batch_base < last; ++job_idx) {
     const ScoreJob& job = params.jobs[job_idx];
@@ -219,11 +224,7 @@ void RunBatches(const ScoreParams& params, uint64_t first, uint64_t last) {
           LoadQueries(params, job.rows, query, &queries);
           loaded = true;
         }
-        if (params.has_spread != 0) {
-          ScoreQueries<true, kTileQueries>(queries, head_dim, &batch);
-        } else {
-          ScoreQueries<false, kTileQueries>(queries, head_dim / 2, &batch);
-        }
+        ScoreQueries<kTileQueries>(queries, steps, &batch);
       }
       StoreScores(job, batch);
     }
