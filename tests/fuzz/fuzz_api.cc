@@ -29,6 +29,7 @@ using hipattn::test::Rows;
 
 constexpr uint64_t kMostTokens = 700;  // of a text, so that the model stays quick
 constexpr size_t kMostSequences = 5;
+constexpr uint32_t kPicks = 3;  // external blocks per kv head
 
 #define FUZZ_CHECK(condition)                       \
   do {                                              \
@@ -267,7 +268,8 @@ class Player {
     }
     hipattn_attention_options_t options = RandomOptions();
     const hipattn_status_t status = hipattn_sequence_set_options(text->handle, &options);
-    FUZZ_CHECK(status == HIPATTN_OK || status == HIPATTN_INVALID_ARGUMENT);
+    FUZZ_CHECK(status == HIPATTN_OK || status == HIPATTN_INVALID_ARGUMENT ||
+               status == HIPATTN_OUT_OF_BUDGET);  // a reservation that is to hold more summaries
     if (status == HIPATTN_OK) {
       text->options = options;
     }
@@ -368,6 +370,7 @@ class Player {
     if (call.parts.empty()) {
       return;
     }
+    const std::vector<int32_t> picks = AddExternalBlocks(&call);
     const hipattn_status_t status = hipattn_attend(engine_, &call.args);
     if (status != HIPATTN_OK) {
       FUZZ_CHECK(status == HIPATTN_OUT_OF_BUDGET);
@@ -375,18 +378,69 @@ class Player {
       return;
     }
     uint64_t row = 0;
-    for (const Part& part : call.parts) {
+    for (size_t i = 0; i < call.parts.size(); ++i) {
+      const Part& part = call.parts[i];
       NaiveLayer& layer = part.text->layers[call.args.layer];
       layer.Append(call.rows->k.data() + row * geometry_.kv_row(),
                    call.rows->v.data() + row * geometry_.kv_row(),
                    part.count);
-      if (call.args.q != nullptr) {
+      if (!picks.empty()) {
+        CheckExternalRow(call, picks, i, row + part.count - 1);
+      } else if (call.args.q != nullptr) {
         const bool decode = call.args.phase == 1 || (call.args.phase == 0 && part.count == 1);
         CheckRow(*part.text, layer, *call.rows, row, layer.length() - part.count, decode);
         CheckRow(*part.text, layer, *call.rows, row + part.count - 1, layer.length() - 1, decode);
       }
       row += part.count;
     }
+  }
+
+  // Now and then a call whose rows are all decode steps brings its own blocks: [part][kv head][3].
+  std::vector<int32_t> AddExternalBlocks(Call* call) {
+    const bool one_each = std::all_of(
+        call->counts.begin(), call->counts.end(), [](uint32_t count) { return count == 1; });
+    const bool decode = call->args.phase == 1 || (call->args.phase == 0 && one_each);
+    std::vector<int32_t> picks;
+    if (!decode || call->args.q == nullptr || bytes_.Below(4) != 0) {
+      return picks;
+    }
+    for (const Part& part : call->parts) {
+      const uint64_t length = part.text->layers[call->args.layer].length();
+      const auto blocks = static_cast<uint32_t>(length / block_tokens_ + 1);
+      for (uint32_t i = 0; i < geometry_.kv_heads * kPicks; ++i) {
+        picks.push_back(static_cast<int32_t>(bytes_.Below(blocks + 1)) - 1);
+      }
+    }
+    external_ = picks;
+    call->args.external_blocks = external_.data();
+    call->args.num_external = kPicks;
+    return picks;
+  }
+
+  // Sinks, window and the given blocks, nothing else.
+  void CheckExternalRow(const Call& call,
+                        const std::vector<int32_t>& picks,
+                        size_t part_index,
+                        uint64_t row) {
+    const Part& part = call.parts[part_index];
+    const hipattn_attention_options_t& o = part.text->options;
+    const NaiveLayer& layer = part.text->layers[call.args.layer];
+    const uint64_t position = layer.length() - 1;
+    const uint64_t sinks = SinksOf(o);
+    const NaiveResult want = layer.Attend(
+        call.rows->q.data() + row * geometry_.q_row(), position, [&](uint32_t head, uint64_t t) {
+          const auto* first = &picks[(part_index * geometry_.kv_heads + head) * kPicks];
+          return t < sinks || t + o.window_tokens > position ||
+                 std::find(first, first + kPicks, static_cast<int32_t>(t / block_tokens_)) !=
+                     first + kPicks;
+        });
+    const float* out = call.rows->out.data() + row * geometry_.q_row();
+    FUZZ_CHECK(RelativeError(out, want.out, geometry_.head_dim) <= 2e-5);
+  }
+
+  static uint64_t SinksOf(const hipattn_attention_options_t& options) {
+    const uint32_t sinks = options.sink_tokens;
+    return sinks == HIPATTN_NONE ? 0 : sinks == 0 ? 128 : sinks;
   }
 
   // The output of a row at `position`: dense where it must be, else a part of dense attention that
@@ -402,9 +456,7 @@ class Player {
     const float* q = rows.q.data() + row * geometry_.q_row();
     const hipattn_attention_options_t& o = text.options;
     const NaiveResult all = layer.AttendAll(q, position);
-    const uint64_t sinks = o.sink_tokens == HIPATTN_NONE ? 0
-                           : o.sink_tokens == 0          ? 128
-                                                         : o.sink_tokens;
+    const uint64_t sinks = SinksOf(o);
     const bool always_dense =
         decode ? o.decode_mode == HIPATTN_DECODE_DENSE : o.prefill_mode == HIPATTN_PREFILL_AUTO;
     // A HiP prefill searches once for the rows of an aligned block of 64, over its last row's
@@ -521,6 +573,7 @@ class Player {
   uint32_t num_layers_ = 1;
   uint32_t block_tokens_ = 16;
   uint32_t next_seed_ = 1;
+  std::vector<int32_t> external_;  // of the present call
   hipattn_engine_t* engine_ = nullptr;
   std::vector<std::unique_ptr<Text>> texts_;
 };
