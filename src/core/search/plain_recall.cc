@@ -10,6 +10,12 @@
 namespace hipattn::core {
 namespace {
 
+struct PrunedGroup {
+  uint32_t level;
+  uint32_t index;
+  std::span<const float> tokens;  // [8]
+};
+
 // log of n exp(scale q.m + scale^2 / 2 sum q_d^2 w_d^2), the exponent under the softcap.
 double LogMass(const NodeVectors& vectors, double tokens, const RecallQuery& query) {
   double centre = 0.0;
@@ -26,6 +32,25 @@ double LogMass(const NodeVectors& vectors, double tokens, const RecallQuery& que
   return std::log(tokens) + exponent;
 }
 
+// Appends the log masses of the nodes of one group.
+void AppendGroup(const BlockTree& tree,
+                 SummaryForm form,
+                 const RecallQuery& query,
+                 const PrunedGroup& group,
+                 std::vector<float>* log_masses) {
+  for (uint32_t i = 0; i < kFanOut; ++i) {
+    if (group.tokens[i] == 0.0F) {
+      continue;
+    }
+    NodeVectors vectors =
+        CuboidMeanScorer().Vectors(tree.node(group.level, int64_t{group.index} * kFanOut + i));
+    if (form == SummaryForm::kInt8) {
+      vectors = ThroughInt8(vectors);
+    }
+    log_masses->push_back(static_cast<float>(LogMass(vectors, group.tokens[i], query)));
+  }
+}
+
 }  // namespace
 
 double PlainRecall(const RecallPlan& plan,
@@ -34,19 +59,11 @@ double PlainRecall(const RecallPlan& plan,
                    const RecallQuery& query) {
   std::vector<float> log_masses;
   for (uint32_t level = 0; level < plan.num_levels(); ++level) {
-    const std::span<const float> tokens = plan.tokens(level);
-    for (size_t g = 0; g < plan.groups(level).size(); ++g) {
-      for (uint32_t i = 0; i < kFanOut; ++i) {
-        if (tokens[g * kFanOut + i] == 0.0F) {
-          continue;
-        }
-        const int64_t node = int64_t{plan.groups(level)[g].index} * kFanOut + i;
-        NodeVectors vectors = CuboidMeanScorer().Vectors(tree.node(level, node));
-        if (form == SummaryForm::kInt8) {
-          vectors = ThroughInt8(vectors);
-        }
-        log_masses.push_back(static_cast<float>(LogMass(vectors, tokens[g * kFanOut + i], query)));
-      }
+    const std::span<const NodeGroup> groups = plan.groups(level);
+    for (size_t g = 0; g < groups.size(); ++g) {
+      const PrunedGroup group{
+          level, groups[g].index, plan.tokens(level).subspan(g * kFanOut, kFanOut)};
+      AppendGroup(tree, form, query, group, &log_masses);
     }
   }
   return RecallShare(query.lse, log_masses);
