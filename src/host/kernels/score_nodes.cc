@@ -70,6 +70,17 @@ void LoadQueries(const ScoreParams& params,
   }
 }
 
+// The first lines of a batch, all at once, so that their page walks overlap.
+void TouchBatch(const ScoreParams& params, const ScoreJob& job, uint32_t first) {
+  const uint64_t group_bytes = device::SummaryGroupBytes(params.head_dim, params.has_spread != 0);
+  for (uint32_t i = first; i < job.num_groups && i < first + kBatchGroups; ++i) {
+    const std::byte* group =
+        device::SummaryGroupAddress(job.level, group_bytes, job.groups[i].index);
+    PrefetchL2(group);
+    PrefetchL2(group + group_bytes - 1);
+  }
+}
+
 void FillBatch(const ScoreParams& params, const ScoreJob& job, uint32_t first, Batch* batch) {
   const uint64_t group_bytes = device::SummaryGroupBytes(params.head_dim, params.has_spread != 0);
   const uint32_t last =
@@ -190,6 +201,10 @@ void StoreScores(const ScoreJob& job, const Batch& batch) {
   for (uint32_t i = 0; i < batch.num_groups; ++i) {
     const uint32_t mask = job.groups[batch.position[i]].mask;
     float* scores = job.scores + uint64_t{batch.position[i]} * kFanOut;
+    if (mask == 0xff) {
+      StoreFirst(scores, LoadFirst(batch.best[i], kFanOut), kFanOut);
+      continue;
+    }
     for (uint32_t child = 0; child < kFanOut; ++child) {
       if ((mask >> child & 1U) != 0) {
         scores[child] = batch.best[i][child];
@@ -215,7 +230,9 @@ void RunBatches(const ScoreParams& params, uint64_t first, uint64_t last) {
     const uint32_t num_queries = job.rows.num_rows * job.rows.group;
     bool loaded = false;
     for (uint64_t i = first > batch_base ? first : batch_base; i < job_end && i < last; ++i) {
-      FillBatch(params, job, static_cast<uint32_t>(i - batch_base) * kBatchGroups, &batch);
+      const uint32_t first_group = static_cast<uint32_t>(i - batch_base) * kBatchGroups;
+      TouchBatch(params, job, first_group + kBatchGroups);
+      FillBatch(params, job, first_group, &batch);
       for (uint32_t group = 0; group < batch.num_groups; ++group) {
         StoreFirst(batch.best[group], Set1(kMinusInf), kFanOut);
       }
