@@ -78,6 +78,7 @@ void RegisterDecode();
 void RegisterSearch();
 void RegisterPrefill();
 void RegisterMerge();
+void RegisterSteps();
 
 }  // namespace hipattn::bench
 

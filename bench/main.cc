@@ -60,6 +60,7 @@ int Main(int argc, char** argv) {
   RegisterSearch();
   RegisterPrefill();
   RegisterMerge();
+  RegisterSteps();
   benchmark::RunSpecifiedBenchmarks();
   benchmark::Shutdown();
   return 0;

@@ -1,0 +1,208 @@
+// SPDX-License-Identifier: Apache-2.0
+// SPDX-FileCopyrightText: The hipattn authors
+//
+// Whole decode steps through the C API: one token over T tokens of random keys and values, sparse
+// and dense in turn on equal texts, everything counted that hipattn_attend does. Counters:
+//   sparse_us, dense_us   least time of one layer's step
+//   dense/sparse          the ratio of the least times; median_ratio of the medians
+//   search_us, attend_us  of the sparse step, by the library's own clock
+//   share_%               blocks attended of all blocks
+// step/.../mode:auto compares AUTO at a text short enough to be dense with DENSE: auto_cost_% is
+// what AUTO adds.
+#include "hipattn/hipattn.h"
+
+#include "bench/line.h"
+#include "bench/shapes.h"
+
+#include <benchmark/benchmark.h>
+
+#include <algorithm>
+#include <memory>
+#include <string>
+#include <vector>
+
+namespace hipattn::bench {
+namespace {
+
+constexpr uint32_t kModelLayers = 30;  // one of them estimates its recall in every step
+constexpr uint32_t kLayers = 2;  // that are filled: what one left in the caches the other evicts
+constexpr uint32_t kKvHeads = 3;
+constexpr uint32_t kFillTokens = 4096;
+
+struct Shape {
+  uint32_t num_tokens, head_dim, group;
+  unsigned num_threads;
+  uint32_t mode;
+};
+
+struct EngineCloser {
+  void operator()(hipattn_engine_t* engine) const { hipattn_engine_destroy(engine); }
+};
+struct SequenceCloser {
+  void operator()(hipattn_sequence_t* sequence) const { hipattn_sequence_destroy(sequence); }
+};
+using EnginePtr = std::unique_ptr<hipattn_engine_t, EngineCloser>;
+using SequencePtr = std::unique_ptr<hipattn_sequence_t, SequenceCloser>;
+
+// Two texts of the same random keys, one of which attends densely.
+class Texts {
+ public:
+  explicit Texts(const Shape& shape)
+      : shape_(shape), numbers_(Normals(kFillTokens * kKvHeads * shape.head_dim * 2)) {
+    hipattn_engine_options_t options = HIPATTN_ENGINE_OPTIONS_INIT;
+    options.num_layers = kModelLayers;
+    options.num_q_heads = kKvHeads * shape.group;
+    options.num_kv_heads = kKvHeads;
+    options.head_dim = shape.head_dim;
+    options.num_threads = shape.num_threads;
+    hipattn_engine_t* engine = nullptr;
+    Check(hipattn_engine_create(&options, &engine));
+    engine_.reset(engine);
+    text_ = NewText(shape.mode);
+    dense_ = NewText(HIPATTN_DECODE_DENSE);
+    out_.resize(kKvHeads * shape.group * shape.head_dim);
+  }
+
+  bool ok() const { return ok_; }
+  hipattn_sequence_t* text() const { return text_.get(); }
+  hipattn_sequence_t* dense() const { return dense_.get(); }
+
+  // Seconds of one token in one layer.
+  double Step(hipattn_sequence_t* sequence, uint32_t layer, uint64_t step) {
+    hipattn_attend_args_t args = Args(sequence, layer, &kOne);
+    args.q = numbers_.data() + step % 64 * shape_.head_dim;  // another query every step
+    args.out = out_.data();
+    const double start = Now(shape_.num_threads);
+    Check(hipattn_attend(engine_.get(), &args));
+    return Now(shape_.num_threads) - start;
+  }
+
+  hipattn_stats_t TakeStats() {
+    hipattn_stats_t stats = {};
+    stats.struct_size = sizeof stats;
+    Check(hipattn_engine_stats(engine_.get(), &stats, 1));
+    return stats;
+  }
+
+ private:
+  static constexpr uint32_t kOne = 1;
+
+  void Check(hipattn_status_t status) { ok_ = ok_ && status == HIPATTN_OK; }
+
+  hipattn_attend_args_t Args(hipattn_sequence_t* const& sequence,
+                             uint32_t layer,
+                             const uint32_t* count) {
+    sequence_ = sequence;
+    hipattn_attend_args_t args = HIPATTN_ATTEND_ARGS_INIT;
+    args.layer = layer;
+    args.num_sequences = 1;
+    args.sequences = &sequence_;
+    args.num_new_tokens = count;
+    args.k = numbers_.data();
+    args.v = numbers_.data() + numbers_.size() / 2;
+    return args;
+  }
+
+  SequencePtr NewText(uint32_t mode) {
+    hipattn_attention_options_t options = HIPATTN_ATTENTION_OPTIONS_INIT;
+    options.decode_mode = mode;
+    hipattn_sequence_t* text = nullptr;
+    Check(hipattn_sequence_create(engine_.get(), &options, &text));
+    Fill(text);
+    return SequencePtr(text);
+  }
+
+  void Fill(hipattn_sequence_t* text) {
+    for (uint32_t done = 0; ok_ && done < shape_.num_tokens;) {
+      const uint32_t count = std::min(kFillTokens, shape_.num_tokens - done);
+      for (uint32_t layer = 0; layer < kLayers; ++layer) {
+        const hipattn_attend_args_t args = Args(text, layer, &count);
+        Check(hipattn_attend(engine_.get(), &args));
+      }
+      done += count;
+    }
+  }
+
+  const Shape shape_;
+  const std::vector<float> numbers_;
+  std::vector<float> out_;
+  EnginePtr engine_;
+  SequencePtr text_, dense_;
+  hipattn_sequence_t* sequence_ = nullptr;
+  bool ok_ = true;
+};
+
+double Median(std::vector<double> times) {
+  std::nth_element(
+      times.begin(), times.begin() + static_cast<std::ptrdiff_t>(times.size() / 2), times.end());
+  return times[times.size() / 2];
+}
+
+void RunStep(benchmark::State& state, const Shape& shape) {
+  Texts texts(shape);
+  std::vector<double> sparse;
+  std::vector<double> dense;
+  hipattn_stats_t sums = {};
+  uint64_t step = 0;
+  for (auto _ : state) {
+    const auto layer = static_cast<uint32_t>(step % kLayers);
+    texts.TakeStats();
+    sparse.push_back(texts.Step(texts.text(), layer, step));
+    const hipattn_stats_t stats = texts.TakeStats();
+    sums.search_ns += stats.search_ns;
+    sums.attend_ns += stats.attend_ns;
+    sums.blocks_attended += stats.blocks_attended;
+    dense.push_back(texts.Step(texts.dense(), layer, step));
+    state.SetIterationTime(sparse.back());
+    ++step;
+  }
+  if (!texts.ok()) {
+    state.SkipWithError(hipattn_last_error_message());
+    return;
+  }
+  const auto steps = static_cast<double>(step);
+  const double least_sparse = *std::min_element(sparse.begin(), sparse.end());
+  const double least_dense = *std::min_element(dense.begin(), dense.end());
+  if (shape.mode == HIPATTN_DECODE_AUTO) {
+    state.counters["auto_us"] = least_sparse * 1e6;
+    state.counters["dense_us"] = least_dense * 1e6;
+    state.counters["auto_cost_%"] = 100.0 * (Median(sparse) / Median(dense) - 1.0);
+    return;
+  }
+  state.counters["sparse_us"] = least_sparse * 1e6;
+  state.counters["dense_us"] = least_dense * 1e6;
+  state.counters["dense/sparse"] = least_dense / least_sparse;
+  state.counters["median_ratio"] = Median(dense) / Median(sparse);
+  state.counters["search_us"] = static_cast<double>(sums.search_ns) / steps * 1e-3;
+  state.counters["attend_us"] = static_cast<double>(sums.attend_ns) / steps * 1e-3;
+  state.counters["share_%"] = 100.0 * static_cast<double>(sums.blocks_attended) / steps / kKvHeads /
+                              (shape.num_tokens / 16);
+}
+
+void RegisterStep(const Shape& shape) {
+  const std::string name =
+      "step/T:" + std::to_string(shape.num_tokens) + "/d:" + std::to_string(shape.head_dim) +
+      "/group:" + std::to_string(shape.group) +
+      "/dtype:bf16/mode:" + (shape.mode == HIPATTN_DECODE_AUTO ? "auto" : "sparse") +
+      "/threads:" + std::to_string(shape.num_threads);
+  benchmark::RegisterBenchmark(name.c_str(),
+                               [=](benchmark::State& state) { RunStep(state, shape); })
+      ->UseManualTime()
+      ->Unit(benchmark::kMicrosecond)
+      ->Iterations(shape.mode == HIPATTN_DECODE_AUTO ? 2000 : kIterations / 4);
+}
+
+}  // namespace
+
+void RegisterSteps() {
+  for (const unsigned num_threads : {1U, 2U}) {
+    for (const uint32_t num_tokens : {65536U, 131072U, 262144U, 1048576U}) {
+      RegisterStep({num_tokens, 64, 3, num_threads, HIPATTN_DECODE_SPARSE});
+    }
+    RegisterStep({131072, 128, 4, num_threads, HIPATTN_DECODE_SPARSE});
+    RegisterStep({2048, 64, 3, num_threads, HIPATTN_DECODE_AUTO});
+    RegisterStep({1024, 128, 4, num_threads, HIPATTN_DECODE_AUTO});
+  }
+}
+
+}  // namespace hipattn::bench
