@@ -183,7 +183,7 @@ Status CheckAttend(const hipattn_engine_t& engine,
                    const hipattn_attend_args_t* given,
                    std::vector<engine::Sequence*>* sequences,
                    engine::AttendArgs* args) {
-  hipattn_attend_args_t c;
+  hipattn_attend_args_t c = HIPATTN_ATTEND_ARGS_INIT;
   HIPATTN_RETURN_IF_ERROR(ReadStruct("args",
                                      given,
                                      offsetof(hipattn_attend_args_t, sequences),

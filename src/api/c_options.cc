@@ -31,7 +31,7 @@ std::vector<float> CopyInvFreq(const hipattn_engine_options_t& c) {
 }  // namespace
 
 Result<engine::EngineOptions> ReadEngineOptions(const hipattn_engine_options_t* given) {
-  hipattn_engine_options_t c;
+  hipattn_engine_options_t c = HIPATTN_ENGINE_OPTIONS_INIT;
   HIPATTN_RETURN_IF_ERROR(ReadStruct(
       "options", given, offsetof(hipattn_engine_options_t, rope_inv_freq), sizeof(c), &c));
   if (c.reserved != 0) {
@@ -73,7 +73,7 @@ Result<engine::AttentionOptions> ReadAttentionOptions(const char* name,
   if (given == nullptr) {
     return options;
   }
-  hipattn_attention_options_t c;
+  hipattn_attention_options_t c = HIPATTN_ATTENTION_OPTIONS_INIT;
   HIPATTN_RETURN_IF_ERROR(ReadStruct(name, given, 0, 0, &c));
   options.decode_mode = c.decode_mode;
   options.search = c.search;
