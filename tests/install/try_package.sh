@@ -24,7 +24,9 @@ check_kind() { # program kind
 case $how in
   cmake)
     project=$4; shift 4
-    cmake -S "$project" -B "$work" -DCMAKE_PREFIX_PATH="$stage" -DCMAKE_BUILD_TYPE=Release "$@"
+    generator=()
+    if command -v ninja >/dev/null; then generator=(-G Ninja); fi
+    cmake -S "$project" -B "$work" "${generator[@]}" -DCMAKE_PREFIX_PATH="$stage" -DCMAKE_BUILD_TYPE=Release "$@"
     grep -q "hipattn_DIR:PATH=$libdir/cmake/hipattn" "$work/CMakeCache.txt" || fail "another hipattn was found: $(grep hipattn_DIR "$work/CMakeCache.txt")"
     cmake --build "$work"
     (cd "$work" && ctest --output-on-failure --no-tests=error)
