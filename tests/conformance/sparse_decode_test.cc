@@ -9,7 +9,9 @@
 // independent, so their sum is about sqrt(head_dim) u 4 / 2, 4e-6 in the worst of 1e5 draws at
 // head_dim 256. exp adds 2 ulp, the sums over at most 512 tokens in a piece and 8 pieces in a split
 // another sqrt(512) u = 1.4e-6 of the largest |v|. Together less than 1e-5 of the largest |out| of
-// the call, which is what issue 4 allows; a narrower out_dtype adds its own rounding.
+// the call, which is what issue 4 allows; a narrower out_dtype adds its own rounding. A table with
+// dot products of bf16 may round the weights of bf16 V to bf16, for 5 heads and more: that moves
+// out by at most 2^-9 of the largest |v|, below 5 for these inputs, and leaves lse alone.
 #include "base/dtype.h"
 #include "tests/support/compare.h"
 #include "tests/support/kv_fixture.h"
@@ -20,6 +22,7 @@
 #include <cmath>
 #include <limits>
 #include <memory>
+#include <string_view>
 #include <vector>
 
 namespace hipattn::testing {
@@ -106,12 +109,18 @@ float MaxAbs(const std::vector<float>& numbers) {
   return max;
 }
 
-void ExpectNear(const DecodeShape& shape, const DecodeResult& got, const DecodeResult& want) {
+void ExpectNear(const device::OpTable& table,
+                const DecodeShape& shape,
+                const DecodeResult& got,
+                const DecodeResult& want) {
   const size_t count = size_t{shape.group} * shape.kv.head_dim;
   const std::vector<float> got_out = Widen(got.out.data(), shape.out_dtype, count);
   const std::vector<float> want_out = Widen(want.out.data(), shape.out_dtype, count);
   const double rounding = shape.out_dtype == DType::kF32 ? 0 : 2 * Roundoff(shape.out_dtype);
-  EXPECT_TRUE(Near(got_out, want_out, {1e-5 * double{MaxAbs(want_out)}, rounding}));
+  const bool rounds_weights = std::string_view(table.name) == "avx512bf16" &&
+                              shape.kv.dtype == DType::kBf16 && shape.group >= 5;
+  const double absolute = 1e-5 * double{MaxAbs(want_out)} + (rounds_weights ? 0x1p-9 * 5 : 0);
+  EXPECT_TRUE(Near(got_out, want_out, {absolute, rounding}));
   EXPECT_TRUE(Near(got.lse, want.lse, {1e-5, 1e-6}));
 }
 
@@ -137,8 +146,8 @@ class SparseDecode : public OpTableTest {
     call.AddRanges(ranges, q);
     const auto want = call.Run(reference(), context());
     const auto got = call.Run(table(), context());
-    ExpectNear(shape, got[0], want[0]);
-    ExpectNear(shape, got[1], want[1]);
+    ExpectNear(table(), shape, got[0], want[0]);
+    ExpectNear(table(), shape, got[1], want[1]);
   }
 };
 HIPATTN_FOR_ALL_TABLES(SparseDecode);
@@ -160,6 +169,7 @@ TEST_P(SparseDecode, EveryTextLength) {
       CheckShape({{dtype, 64, 16}, 3}, num_tokens);
       CheckShape({{dtype, 128, 32}, 4}, num_tokens);
       CheckShape({{dtype, 80, 64}, 8}, num_tokens);
+      CheckShape({{dtype, 64, 16}, 6}, num_tokens);
     }
   }
 }
@@ -209,7 +219,7 @@ TEST_P(SparseDecode, EmptyListGivesZeroAndMinusInfinity) {
       EXPECT_EQ(got[empty].lse,
                 std::vector<float>(shape.group, -std::numeric_limits<float>::infinity()));
     }
-    ExpectNear(shape, got[1], call.Run(reference(), context())[1]);
+    ExpectNear(table(), shape, got[1], call.Run(reference(), context())[1]);
   }
 }
 
@@ -217,7 +227,7 @@ TEST_P(SparseDecode, EmptyListGivesZeroAndMinusInfinity) {
 TEST_P(SparseDecode, TokensOutsideTheRangesDoNotMatter) {
   for (const uint32_t block_tokens : {16U, 32U, 64U}) {
     for (const DType dtype : kDTypes) {
-      const DecodeShape shape = {{dtype, 40, block_tokens}, 3};
+      const DecodeShape shape = {{dtype, 40, block_tokens}, 3 + block_tokens / 8};
       KvPool pool(shape.kv, 30, block_tokens);
       const Text text = pool.MakeText(29 * block_tokens + 5);
       const auto ranges = RandomRanges(text, block_tokens, 20, &pool.random());
@@ -239,7 +249,7 @@ TEST_P(SparseDecode, TokensOutsideTheRangesDoNotMatter) {
 }
 
 TEST_P(SparseDecode, BitsDependOnTheListAlone) {
-  const DecodeShape shape = {{DType::kBf16, 64, 16}, 3};
+  const DecodeShape shape = {{DType::kBf16, 64, 16}, 11};
   KvPool pool(shape.kv, 600, 5);
   std::vector<Text> texts;
   std::vector<std::vector<float>> queries;

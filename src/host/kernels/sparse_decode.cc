@@ -9,6 +9,11 @@
 // prefetched, its blocks in lockstep: scattered blocks of a few KB are too short for the hardware's
 // own prefetchers, and page walks that begin together overlap.
 //
+// Where there are dot products of bf16, V of bf16 is multiplied by them from kDotHeads heads on, as
+// multiply-adds are the bound there: two tokens at once, with weights rounded to bf16. That moves
+// out by at most 2^-9 of the largest |v|, as much as the rounding of V itself, and leaves lse
+// alone.
+//
 // Parallel work is a run of units, a unit being one split of one job for up to kChunkHeads heads.
 #include "base/dtype.h"
 #include "base/int_math.h"
@@ -30,8 +35,15 @@ constexpr int kMaxTokens = kMaxPanels * 16;    // of a piece
 constexpr int kScoreStride = kMaxTokens + 16;  // not a power of two: rows must not share cache sets
 constexpr int kPairLanes = 2 * kLanes;
 constexpr int kMaxPaddedDim = device::kMaxHeadDim + 2 * kLanes;
+#if defined(HIPATTN_VEC_BF16_DOT)
+constexpr int kDotHeads = 5;  // fewer are bound by memory: docs/measurements/kernels.md
+#endif
 constexpr int kLineBytes = 64;
 constexpr int kLockstepPanels = 8;  // whose V rows are read in turn, like their K rows
+template <typename Tag>
+inline constexpr bool kIsBf16 = false;
+template <>
+inline constexpr bool kIsBf16<Bf16> = true;
 constexpr uint32_t kSplitRanges = device::kPieceBlocks * device::kSplitPieces;
 constexpr uint32_t kTasksPerThread = 4;  // evens out threads that start late
 constexpr float kMinusInf = -__builtin_inff();
@@ -80,6 +92,9 @@ struct State {
 
 struct Scratch {
   alignas(64) float scores[kChunkHeads][kScoreStride];
+#if defined(HIPATTN_VEC_BF16_DOT)
+  alignas(64) uint16_t weights[kChunkHeads][kScoreStride];
+#endif
   alignas(64) float max_lanes[kChunkHeads][kLanes];  // of the piece's scores
   float decay[kChunkHeads];                          // exp(old max - new max) of the piece
   State state;
@@ -332,6 +347,7 @@ void UpdateMax(int num_heads, Scratch* scratch) {
 }
 
 // scores -> exp(score - max) for one head; 0 outside the ranges.
+template <bool kDot>
 inline void WeighScores(int num_panels, int head, Scratch* scratch) {
   float* scores = scratch->scores[head];
   float* sums = scratch->state.sum[head];
@@ -339,12 +355,20 @@ inline void WeighScores(int num_panels, int head, Scratch* scratch) {
   VF sum = Mul(Load(sums), Set1(scratch->decay[head]));
   for (int i = 0; i < num_panels * 16; i += kLanes) {
     const VF weight = Exp(Sub(Load(scores + i), max));
-    Store(scores + i, weight);
+#if defined(HIPATTN_VEC_BF16_DOT)
+    if constexpr (kDot) {
+      StorePairable(scratch->weights[head] + i, weight);
+    } else
+#endif
+    {
+      Store(scores + i, weight);
+    }
     sum = Add(sum, weight);
   }
   Store(sums, sum);
 }
 
+template <bool kDot>
 void PieceSoftmax(const Piece& piece, float softcap, Scratch* scratch) {
   if (softcap > 0) {
     for (int head = 0; head < piece.num_heads; ++head) {
@@ -353,7 +377,7 @@ void PieceSoftmax(const Piece& piece, float softcap, Scratch* scratch) {
   }
   UpdateMax(piece.num_heads, scratch);
   for (int head = 0; head < piece.num_heads; ++head) {
-    WeighScores(piece.num_panels, head, scratch);
+    WeighScores<kDot>(piece.num_panels, head, scratch);
   }
 }
 
@@ -442,6 +466,69 @@ inline void MultiplyValues(const Piece& piece, int pair, int head_dim, int head,
   scratch->prefetcher = prefetcher;
 }
 
+#if defined(HIPATTN_VEC_BF16_DOT)
+// MultiplyValues by dot products, for one pair of vectors.
+template <int H, bool kTail>
+inline void MultiplyValuesDot(const Piece& piece, int pair, int head_dim, Scratch* scratch) {
+  Prefetcher prefetcher = scratch->prefetcher;
+  alignas(64) static constexpr uint16_t kZeros[kPairLanes] = {};
+  VF sum[H][2];
+  HIPATTN_UNROLL
+  for (int h = 0; h < H; ++h) {
+    sum[h][0] = Zero();
+    sum[h][1] = Zero();
+  }
+  for (int first = 0; first < piece.num_panels; first += kLockstepPanels) {
+    const int left = piece.num_panels - first;
+    const int last = first + (left < kLockstepPanels ? left : kLockstepPanels);
+    for (int t = 0; t < 16; t += 2) {
+      for (int p = first; p < last; ++p) {
+        if (t + 1 < piece.begin[p] || t >= piece.end[p]) {
+          continue;
+        }
+        const uint16_t* v =
+            reinterpret_cast<const uint16_t*>(piece.v[p]) + t * head_dim + pair * kPairLanes;
+        const uint16_t* even = t >= piece.begin[p] ? v : kZeros;
+        const uint16_t* odd = t + 1 < piece.end[p] ? v + head_dim : kZeros;
+        VP value[2];
+        if constexpr (kTail) {
+          PairRows(even, odd, head_dim % kPairLanes, value[0], value[1]);
+        } else {
+          PairRows(even, odd, value[0], value[1]);
+        }
+        PrefetchNext(&prefetcher);
+        PrefetchNext(&prefetcher);
+        HIPATTN_UNROLL
+        for (int h = 0; h < H; ++h) {
+          const VP weight = Set1Pair(scratch->weights[h] + p * 16 + t);
+          sum[h][0] = DotAdd(value[0], weight, sum[h][0]);
+          sum[h][1] = DotAdd(value[1], weight, sum[h][1]);
+        }
+      }
+    }
+  }
+  HIPATTN_UNROLL
+  for (int h = 0; h < H; ++h) {
+    const VF decay = Set1(scratch->decay[h]);
+    float* o = scratch->state.o[h] + pair * kPairLanes;
+    Store(o, MulAdd(Load(o), decay, sum[h][0]));
+    Store(o + kLanes, MulAdd(Load(o + kLanes), decay, sum[h][1]));
+  }
+  scratch->prefetcher = prefetcher;
+}
+
+template <int H>
+void MultiplyPairsDot(const Piece& piece, int head_dim, Scratch* scratch) {
+  int pair = 0;
+  for (; (pair + 1) * kPairLanes <= head_dim; ++pair) {
+    MultiplyValuesDot<H, false>(piece, pair, head_dim, scratch);
+  }
+  if (pair * kPairLanes < head_dim) {
+    MultiplyValuesDot<H, true>(piece, pair, head_dim, scratch);
+  }
+}
+#endif
+
 template <typename Tag, int H, int C>
 inline void MultiplyPairs(const Piece& piece, int pair, int head_dim, int head, Scratch* scratch) {
   for (; (pair + C) * kPairLanes <= head_dim; pair += C) {
@@ -472,7 +559,13 @@ void AttendPieceHeads(const DecodeParams& params, const Piece& piece, Scratch* s
   if constexpr (kRest != 0) {
     MultiplyPanels<Tag, kRest, PanelsOfTile(kRest)>(piece, 0, head_dim, H - kRest, scratch);
   }
-  PieceSoftmax(piece, params.softcap, scratch);
+#if defined(HIPATTN_VEC_BF16_DOT)
+  if constexpr (kIsBf16<Tag> && H >= kDotHeads) {
+    PieceSoftmax<true>(piece, params.softcap, scratch);
+    return MultiplyPairsDot<H>(piece, head_dim, scratch);
+  }
+#endif
+  PieceSoftmax<false>(piece, params.softcap, scratch);
   for (int head = 0; head + kTileHeads <= H; head += kTileHeads) {
     MultiplyPairs<Tag, kTileHeads, PairsOfTile(kTileHeads)>(piece, 0, head_dim, head, scratch);
   }
@@ -535,10 +628,17 @@ void StoreLse(const DecodeJob& job, uint32_t head, float max, double sum) {
 
 // Brings o into the order of memory, in place.
 template <typename Tag>
-void UnpairRow(int head_dim, float* o) {
+void UnpairRow(int head_dim, [[maybe_unused]] int num_heads, float* o) {
   for (int dim = 0; dim < head_dim; dim += kPairLanes) {
+    const VF a = Load(o + dim);
+    const VF b = Load(o + dim + kLanes);
     VF first, second;
-    Unpair(Tag{}, Load(o + dim), Load(o + dim + kLanes), first, second);
+    Unpair(Tag{}, a, b, first, second);
+#if defined(HIPATTN_VEC_BF16_DOT)
+    if (kIsBf16<Tag> && num_heads >= kDotHeads) {
+      UnpairRows(a, b, first, second);
+    }
+#endif
     Store(o + dim, first);
     Store(o + dim + kLanes, second);
   }
@@ -552,7 +652,7 @@ void FinishSplit(const DecodeParams& params, const Piece& piece, State* state) {
   for (int i = 0; i < piece.num_heads; ++i) {
     const uint32_t head = static_cast<uint32_t>(piece.first_head + i);
     const float sum = ReduceAdd(Load(state->sum[i]));
-    UnpairRow<Tag>(head_dim, state->o[i]);
+    UnpairRow<Tag>(head_dim, piece.num_heads, state->o[i]);
     if (only_split) {
       StoreHead(params, job, head, state->o[i], 1.0F / sum);
       StoreLse(job, head, state->max[i], static_cast<double>(sum));
