@@ -61,11 +61,19 @@ Status LlamaForward::Run(hipattn_sequence_t* sequence,
     DequantizeRows(model_.token_embedding.Rows(token, token + 1),
                    residual_.data() + i * config.embedding);
   }
+  return workers_.Inside([&] { return RunLayers(sequence, tokens.size(), phase, logits); });
+}
+
+Status LlamaForward::RunLayers(hipattn_sequence_t* sequence,
+                               size_t tokens,
+                               Phase phase,
+                               float* logits) {
+  const LlamaConfig& config = model_.config;
   for (size_t layer = 0; layer < config.num_layers; ++layer) {
-    RUN_RETURN_IF_ERROR(RunLayer(sequence, layer, tokens.size(), phase));
+    RUN_RETURN_IF_ERROR(RunLayer(sequence, layer, tokens, phase));
   }
   if (logits != nullptr) {
-    const float* last = residual_.data() + (tokens.size() - 1) * config.embedding;
+    const float* last = residual_.data() + (tokens - 1) * config.embedding;
     RmsNorm(last, model_.output_norm.data(), config.embedding, config.norm_epsilon, normed_.data());
     const Product product[] = {{&model_.output, logits}};
     MultiplyAll(product, normed_.data(), 1, workers_);

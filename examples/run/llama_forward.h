@@ -44,6 +44,7 @@ class LlamaForward {
              float* logits);
 
  private:
+  Status RunLayers(hipattn_sequence_t* sequence, size_t tokens, Phase phase, float* logits);
   Status RunLayer(hipattn_sequence_t* sequence, size_t index, size_t tokens, Phase phase);
   void FeedForward(const LlamaLayer& layer, size_t tokens);
   void Normalize(const std::vector<float>& weight, size_t tokens);

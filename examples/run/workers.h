@@ -4,6 +4,9 @@
 // The threads of this program: a fixed number of them shares a loop by taking the next index when
 // done with one, so that a thread the system has put aside delays one index only. Idle threads
 // sleep. One call at a time; the calling thread takes part.
+//
+// What runs Inside shares its threads with the library: hipattn works in the arena it is called
+// from. In arenas of their own each would wait for threads that still look for work in the other.
 #ifndef HIPATTN_EXAMPLES_RUN_WORKERS_H_
 #define HIPATTN_EXAMPLES_RUN_WORKERS_H_
 
@@ -21,6 +24,12 @@ class Workers {
       : num_threads_(num_threads), arena_(static_cast<int>(num_threads), 1) {}
 
   size_t num_threads() const { return num_threads_; }
+
+  // fn(), in this arena.
+  template <typename Fn>
+  auto Inside(const Fn& fn) {
+    return arena_.execute(fn);
+  }
 
   // body(i) for every i in [0, count).
   template <typename Body>

@@ -9,8 +9,10 @@
 namespace hipattn::host {
 namespace {
 
-// An arena of its own: the embedding program's use of TBB and ours do not limit each other, and no
-// global_control is touched.
+// A caller that is inside an arena of at most our threads keeps its work there: its threads are the
+// ones that are awake, and a thread that still looks for work in one arena is late in another. Any
+// other caller gets an arena of the executor's own, so that the embedding program's use of TBB and
+// ours do not limit each other. No global_control is touched.
 class TbbExecutor : public device::Executor {
  public:
   explicit TbbExecutor(unsigned num_threads)
@@ -25,19 +27,26 @@ class TbbExecutor : public device::Executor {
       }
       return;
     }
-    arena_.execute([&] {
-      tbb::parallel_for(
-          tbb::blocked_range<size_t>(0, count, 1),
-          [&](const tbb::blocked_range<size_t>& range) {
-            for (size_t i = range.begin(); i != range.end(); ++i) {
-              fn(arg, i);
-            }
-          },
-          tbb::simple_partitioner());
-    });
+    if (tbb::this_task_arena::current_thread_index() >= 0 &&
+        tbb::this_task_arena::max_concurrency() <= static_cast<int>(num_threads_)) {
+      RunHere(count, fn, arg);
+    } else {
+      arena_.execute([&] { RunHere(count, fn, arg); });
+    }
   }
 
  private:
+  static void RunHere(size_t count, TaskFn fn, void* arg) {
+    tbb::parallel_for(
+        tbb::blocked_range<size_t>(0, count, 1),
+        [&](const tbb::blocked_range<size_t>& range) {
+          for (size_t i = range.begin(); i != range.end(); ++i) {
+            fn(arg, i);
+          }
+        },
+        tbb::simple_partitioner());
+  }
+
   unsigned num_threads_;
   tbb::task_arena arena_;
 };
