@@ -1,14 +1,17 @@
 // SPDX-License-Identifier: Apache-2.0
 // SPDX-FileCopyrightText: The hipattn authors
 //
-// The ops of one instruction set. This header and every kernel source are compiled once per set, with HIPATTN_ISA naming the
-// set and the namespace. What each op computes and how its data lie: device/params.h.
+// The ops of one instruction set. This header and every kernel source are compiled once per set,
+// with HIPATTN_ISA naming the set and the namespace. What each op computes and how its data lie:
+// device/params.h.
 //
 // Rules for a kernel source
-//   - It defines one op, and everything else in an anonymous namespace or as static: a function with external linkage outside
+//   - It defines one op, and everything else in an anonymous namespace or as static: a function
+//   with external linkage outside
 //     the set's namespace could be linked in its AVX-512 form into an older CPU's path.
 //   - It uses no templates of the standard library, for the same reason.
-//   - Its results depend on its parameters alone: not on the number of threads, nor on the other jobs of a call.
+//   - Its results depend on its parameters alone: not on the number of threads, nor on the other
+//   jobs of a call.
 #ifndef HIPATTN_HOST_KERNELS_KERNELS_H_
 #define HIPATTN_HOST_KERNELS_KERNELS_H_
 

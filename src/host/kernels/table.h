@@ -1,8 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 // SPDX-FileCopyrightText: The hipattn authors
 //
-// The tables of ops of all instruction sets that kernels are built for. Only the portable one exists on every architecture and
-// may be used on every CPU; src/host/cpu_device.cc asks the CPU before it hands out another.
+// The tables of ops of all instruction sets that kernels are built for. Only the portable one
+// exists on every architecture and may be used on every CPU; src/host/cpu_device.cc asks the CPU
+// before it hands out another.
 #ifndef HIPATTN_HOST_KERNELS_TABLE_H_
 #define HIPATTN_HOST_KERNELS_TABLE_H_
 
