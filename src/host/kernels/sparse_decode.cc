@@ -37,13 +37,13 @@ constexpr int kPairLanes = 2 * kLanes;
 constexpr int kMaxPaddedDim = device::kMaxHeadDim + 2 * kLanes;
 #if defined(HIPATTN_VEC_BF16_DOT)
 constexpr int kDotHeads = 5;  // fewer are bound by memory: docs/measurements/kernels.md
-#endif
-constexpr int kLineBytes = 64;
-constexpr int kLockstepPanels = 8;  // whose V rows are read in turn, like their K rows
 template <typename Tag>
 inline constexpr bool kIsBf16 = false;
 template <>
 inline constexpr bool kIsBf16<Bf16> = true;
+#endif
+constexpr int kLineBytes = 64;
+constexpr int kLockstepPanels = 8;  // whose V rows are read in turn, like their K rows
 constexpr uint32_t kSplitRanges = device::kPieceBlocks * device::kSplitPieces;
 constexpr uint32_t kTasksPerThread = 4;  // evens out threads that start late
 constexpr float kMinusInf = -__builtin_inff();
