@@ -299,6 +299,28 @@ void Abandon(Call& call) {
   }
 }
 
+// Gives the call up unless it succeeded; std may throw on the way.
+class Attempt {
+ public:
+  explicit Attempt(Call* call) : call_(call) {
+    call_->engine.running.store(true, std::memory_order_release);
+  }
+  ~Attempt() {
+    call_->engine.running.store(false, std::memory_order_release);
+    if (!succeeded_) {
+      Abandon(*call_);
+    }
+  }
+  Attempt(const Attempt&) = delete;
+  Attempt& operator=(const Attempt&) = delete;
+
+  void Succeed() { succeeded_ = true; }
+
+ private:
+  Call* const call_;
+  bool succeeded_ = false;
+};
+
 }  // namespace
 
 Status CopyPieces(EngineState& engine, std::span<const device::CopyPiece> pieces) {
@@ -311,13 +333,9 @@ Status RunAttend(EngineState& engine, const AttendArgs& args) {
   Call call{engine, args, {}};
   HIPATTN_RETURN_IF_ERROR(PrepareParts(&call));
   engine.cancelled.store(false, std::memory_order_relaxed);
-  engine.running.store(true, std::memory_order_release);
-  const Status status = Execute(&call);
-  engine.running.store(false, std::memory_order_release);
-  if (!status.ok()) {
-    Abandon(call);
-    return status;
-  }
+  Attempt attempt(&call);
+  HIPATTN_RETURN_IF_ERROR(Execute(&call));
+  attempt.Succeed();
   Commit(call);
   return Status::Ok();
 }
