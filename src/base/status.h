@@ -77,11 +77,11 @@ Status Internal(const Parts&... parts) {
 
 }  // namespace hipattn
 
-#define HIPATTN_RETURN_IF_ERROR(expr)                                        \
-  do {                                                                       \
-    if (::hipattn::Status hipattn_status_ = (expr); !hipattn_status_.ok()) { \
-      return hipattn_status_;                                                \
-    }                                                                        \
-  } while (false)
+// Returns the status of `expr` from the function around it unless it is OK.
+#define HIPATTN_RETURN_IF_ERROR(expr)                                      \
+  if (::hipattn::Status hipattn_status_ = (expr); !hipattn_status_.ok()) { \
+    return hipattn_status_;                                                \
+  }                                                                        \
+  static_assert(true, "a semicolon follows")
 
 #endif  // HIPATTN_BASE_STATUS_H_

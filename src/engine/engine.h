@@ -18,6 +18,7 @@
 #include "engine/options.h"
 
 #include <cstdint>
+#include <limits>
 #include <memory>
 #include <span>
 #include <string_view>
@@ -48,8 +49,11 @@ struct AttendArgs {
 };
 
 struct Recall {
-  uint32_t mode = 0;                    // 0 = dense, 1 = tree (any search), 2 = scanned sketches
-  float estimate, truth, audited_loss;  // NaN = not known
+  uint32_t mode = 0;  // 0 = dense, 1 = tree (any search), 2 = scanned sketches
+  // NaN = not known.
+  float estimate = std::numeric_limits<float>::quiet_NaN();
+  float truth = std::numeric_limits<float>::quiet_NaN();
+  float audited_loss = std::numeric_limits<float>::quiet_NaN();
 };
 
 struct Stats {  // fields as in hipattn_stats_t

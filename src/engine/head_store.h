@@ -33,8 +33,8 @@ struct StoreContext {
   bool has_spread = false;  // of its scorer
 };
 
-// Groups of 8 summaries that are allocated together: 1024 tokens of level 0. The rest of a chunk that a
-// text has not reached yet counts against its 4 percent, so chunks are small.
+// Groups of 8 summaries that are allocated together: 1024 tokens of level 0. The rest of a chunk
+// that a text has not reached yet counts against its 4 percent, so chunks are small.
 constexpr uint32_t ChunkGroupsLog2(uint32_t level) {
   return level == 0 ? 3 : 0;
 }
@@ -44,6 +44,7 @@ class HeadStore {
   HeadStore() = default;
   HeadStore(const HeadStore&) = delete;
   HeadStore& operator=(const HeadStore&) = delete;
+  ~HeadStore() = default;
 
   // Room for num_tokens tokens, of which the first `written` are content that must stay; after it
   // the blocks and summaries from `written` on may be written. On failure the content is untouched;

@@ -6,13 +6,10 @@
 #include "engine/call.h"
 
 #include <algorithm>
-#include <limits>
 #include <vector>
 
 namespace hipattn::engine {
 namespace {
-
-constexpr float kUnknown = std::numeric_limits<float>::quiet_NaN();
 
 bool GivesEstimates(const AttentionOptions& options) {
   const bool tree =
@@ -78,7 +75,6 @@ Result<Recall> RecallOf(EngineState& engine,
                         uint32_t q_head) {
   Recall recall;
   recall.mode = layer.last_mode == StepMode::kDense ? 0 : 1;
-  recall.estimate = recall.truth = recall.audited_loss = kUnknown;
   if (layer.last_mode == StepMode::kNever) {
     recall.mode = 0;
     return recall;

@@ -13,7 +13,7 @@
 
 namespace hipattn::engine {
 
-template <typename T, device::MemoryKind kKind = device::MemoryKind::kHostVisible>
+template <typename T, device::MemoryKind Kind = device::MemoryKind::kHostVisible>
 class Scratch {
   static_assert(std::is_trivially_copyable_v<T>);
 
@@ -26,7 +26,7 @@ class Scratch {
     if (count * sizeof(T) <= buffer_.size_bytes()) {
       return Status::Ok();
     }
-    HIPATTN_ASSIGN_OR_RETURN(buffer_, device.Allocate(kKind, (count + count / 4 + 16) * sizeof(T)));
+    HIPATTN_ASSIGN_OR_RETURN(buffer_, device.Allocate(Kind, (count + count / 4 + 16) * sizeof(T)));
     return Status::Ok();
   }
 
