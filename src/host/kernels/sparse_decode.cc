@@ -18,6 +18,7 @@
 #include "base/dtype.h"
 #include "base/int_math.h"
 #include "device/executor.h"
+#include "host/kernels/decode_pieces.h"
 #include "host/kernels/kernels.h"
 #include "host/vec/vec.h"
 
@@ -26,11 +27,8 @@ namespace {
 
 using device::DecodeJob;
 using device::DecodeParams;
-using device::KvRange;
 
-constexpr int kChunkHeads = 8;                 // heads that are computed together
 constexpr int kTileHeads = kRegisters / 4;     // heads of one register tile
-constexpr int kMaxPanels = 8 * 64 / 16;        // of a piece
 constexpr int kMaxTokens = kMaxPanels * 16;    // of a piece
 constexpr int kScoreStride = kMaxTokens + 16;  // not a power of two: rows must not share cache sets
 constexpr int kPairLanes = 2 * kLanes;
@@ -42,43 +40,9 @@ inline constexpr bool kIsBf16 = false;
 template <>
 inline constexpr bool kIsBf16<Bf16> = true;
 #endif
-constexpr int kLineBytes = 64;
-constexpr int kLockstepPanels = 8;  // whose V rows are read in turn, like their K rows
-constexpr uint32_t kSplitRanges = device::kPieceBlocks * device::kSplitPieces;
+constexpr int kLockstepPanels = 8;       // whose V rows are read in turn, like their K rows
 constexpr uint32_t kTasksPerThread = 4;  // evens out threads that start late
 constexpr float kMinusInf = -__builtin_inff();
-
-// One piece of a list, as panels of up to 16 tokens in the list's order.
-struct Piece {
-  uint32_t job;
-  uint32_t split;
-  int first_head, num_heads;
-  bool opens_split, closes_split;
-  int num_panels;
-  const std::byte* k[kMaxPanels];
-  const std::byte* v[kMaxPanels];  // row of lane 0
-  int begin[kMaxPanels];           // live lanes [begin, end)
-  int end[kMaxPanels];
-  int num_blocks;
-  const std::byte* blocks[device::kPieceBlocks];
-};
-
-// Where the prefetching of a piece stands: line `offset` of blocks[block] is next.
-struct Prefetcher {
-  const std::byte* const* blocks;
-  int num_blocks;
-  int block;
-  int offset;
-};
-
-inline void PrefetchNext(Prefetcher* prefetcher) {
-  PrefetchL2(prefetcher->blocks[prefetcher->block] + prefetcher->offset);
-  ++prefetcher->block;
-  if (prefetcher->block == prefetcher->num_blocks) {
-    prefetcher->block = 0;
-    prefetcher->offset += kLineBytes;
-  }
-}
 
 // The running softmax of one split. q is multiplied by the scale, tile by tile, what one dimension
 // needs of a tile side by side; o is the sum of exp(score - max) v, kept in the order of
@@ -101,129 +65,6 @@ struct Scratch {
   Prefetcher prefetcher;
   Piece pieces[2];
 };
-
-uint32_t NumRanges(const DecodeParams& params, const DecodeJob& job) {
-  if (job.ranges != nullptr) {
-    return job.num_ranges;
-  }
-  return job.num_tokens / params.pool.block_tokens +
-         (job.num_tokens % params.pool.block_tokens != 0 ? 1U : 0U);
-}
-
-uint32_t NumChunks(const DecodeParams& params) {
-  return (params.group + kChunkHeads - 1) / kChunkHeads;
-}
-
-uint64_t NumUnits(const DecodeParams& params, const DecodeJob& job) {
-  return uint64_t{device::DecodeSplits(NumRanges(params, job))} * NumChunks(params);
-}
-
-KvRange RangeAt(const DecodeParams& params, const DecodeJob& job, uint32_t i) {
-  if (job.ranges != nullptr) {
-    return job.ranges[i];
-  }
-  const uint32_t block_tokens = params.pool.block_tokens;
-  const uint32_t left = job.num_tokens - i * block_tokens;
-  return {job.slots[i], 0, static_cast<uint16_t>(left < block_tokens ? left : block_tokens)};
-}
-
-// Yields the pieces of the units [first, last) in order.
-class PieceWalk {
- public:
-  PieceWalk(const DecodeParams& params, uint64_t first, uint64_t last)
-      : params_(params), units_left_(last - first) {
-    uint64_t unit = first;
-    while (unit >= NumUnits(params, params.jobs[job_])) {
-      unit -= NumUnits(params, params.jobs[job_]);
-      ++job_;
-    }
-    split_ = static_cast<uint32_t>(unit / NumChunks(params));
-    chunk_ = static_cast<uint32_t>(unit % NumChunks(params));
-  }
-
-  // False at the end.
-  bool Next(Piece* piece) {
-    if (units_left_ == 0) {
-      return false;
-    }
-    const DecodeJob& job = params_.jobs[job_];
-    const uint32_t num_ranges = NumRanges(params_, job);
-    const uint32_t split_end = Min(num_ranges, (split_ + 1) * kSplitRanges);
-    const uint32_t begin = split_ * kSplitRanges + piece_ * device::kPieceBlocks;
-    const uint32_t end = Min(split_end, begin + device::kPieceBlocks);
-    piece->job = job_;
-    piece->split = split_;
-    piece->first_head = static_cast<int>(chunk_) * kChunkHeads;
-    const int heads_left = static_cast<int>(params_.group) - piece->first_head;
-    piece->num_heads = heads_left < kChunkHeads ? heads_left : kChunkHeads;
-    piece->opens_split = piece_ == 0;
-    piece->closes_split = end == split_end;
-    piece->num_panels = 0;
-    piece->num_blocks = 0;
-    for (uint32_t i = begin; i < end; ++i) {
-      AddPanels(RangeAt(params_, job, i), piece);
-    }
-    if (piece->closes_split) {
-      NextUnit();
-    } else {
-      ++piece_;
-    }
-    return true;
-  }
-
- private:
-  static uint32_t Min(uint32_t a, uint32_t b) { return a < b ? a : b; }
-
-  void AddPanels(KvRange range, Piece* piece) const {
-    const device::BlockPool& pool = params_.pool;
-    const uint64_t panel_bytes =
-        uint64_t{device::kPanelTokens} * pool.head_dim * DTypeBytes(pool.kv_dtype);
-    const std::byte* block = device::BlockAddress(pool, range.slot);
-    const std::byte* values = block + pool.block_bytes / 2;
-    piece->blocks[piece->num_blocks++] = block;
-    for (int first = range.begin / 16 * 16; first < range.end; first += 16) {
-      const int i = piece->num_panels++;
-      const uint64_t offset = static_cast<uint64_t>(first / 16) * panel_bytes;
-      piece->k[i] = block + offset;
-      piece->v[i] = values + offset;
-      piece->begin[i] = range.begin > first ? range.begin - first : 0;
-      piece->end[i] = range.end - first < 16 ? range.end - first : 16;
-    }
-  }
-
-  void NextUnit() {
-    --units_left_;
-    piece_ = 0;
-    if (++chunk_ < NumChunks(params_)) {
-      return;
-    }
-    chunk_ = 0;
-    ++split_;
-    while (units_left_ > 0 &&
-           split_ >= device::DecodeSplits(NumRanges(params_, params_.jobs[job_]))) {
-      split_ = 0;
-      ++job_;
-    }
-  }
-
-  const DecodeParams& params_;
-  uint64_t units_left_;
-  uint32_t job_ = 0, split_ = 0, chunk_ = 0, piece_ = 0;
-};
-
-// Begins the prefetching of the next piece with the first lines of the keys and values of all its
-// blocks. Where nothing follows, the lines of this piece stand for it, which are there already.
-void StartPrefetch(const Piece* next,
-                   const Piece& now,
-                   uint64_t block_bytes,
-                   Prefetcher* prefetcher) {
-  const Piece& piece = next != nullptr ? *next : now;
-  *prefetcher = {piece.blocks, piece.num_blocks, 0, 0};
-  for (int i = 0; i < piece.num_blocks; ++i) {
-    PrefetchL2(piece.blocks[i]);
-    PrefetchL2(piece.blocks[i] + block_bytes / 2);
-  }
-}
 
 // Panels of one register tile: P panels x H heads of accumulators, q of H heads, one row of K and
 // what widens it.
@@ -584,15 +425,10 @@ void AttendPiece(const DecodeParams& params, const Piece& piece, Scratch* scratc
   }
 }
 
-// Workspace of one split and head: o[head_dim], then max and sum.
-float* SplitResult(const DecodeParams& params, uint32_t job, uint32_t split, uint32_t head) {
-  uint64_t offset = 0;
-  for (uint32_t i = 0; i < job; ++i) {
-    offset += device::DecodeWorkspaceFloats(
-        NumRanges(params, params.jobs[i]), params.group, params.pool.head_dim);
-  }
-  const uint64_t row = uint64_t{split} * params.group + head;
-  return params.workspace + offset + row * (params.pool.head_dim + 16);
+// Workspace of one split, counted over all jobs, and head: o[head_dim], then max and sum. It lies
+// as DecodeWorkspaceFloats of the jobs, one behind another.
+float* SplitResult(const DecodeParams& params, uint64_t split, uint32_t head) {
+  return params.workspace + (split * params.group + head) * (params.pool.head_dim + 16);
 }
 
 // out[head] = o * factor, rounded to out_dtype; o and out may not overlap.
@@ -648,7 +484,7 @@ template <typename Tag>
 void FinishSplit(const DecodeParams& params, const Piece& piece, State* state) {
   const DecodeJob& job = params.jobs[piece.job];
   const int head_dim = static_cast<int>(params.pool.head_dim);
-  const bool only_split = device::DecodeSplits(NumRanges(params, job)) == 1;
+  const bool only_split = NumSplits(params, job) == 1;
   for (int i = 0; i < piece.num_heads; ++i) {
     const uint32_t head = static_cast<uint32_t>(piece.first_head + i);
     const float sum = ReduceAdd(Load(state->sum[i]));
@@ -658,7 +494,7 @@ void FinishSplit(const DecodeParams& params, const Piece& piece, State* state) {
       StoreLse(job, head, state->max[i], static_cast<double>(sum));
       continue;
     }
-    float* result = SplitResult(params, piece.job, piece.split, head);
+    float* result = SplitResult(params, piece.split, head);
     StoreRow<F32>(state->o[i], 1.0F, head_dim, result);
     result[head_dim] = state->max[i];
     result[head_dim + 1] = sum;
@@ -707,11 +543,13 @@ void RunUnits(const DecodeParams& params, uint64_t first, uint64_t last) {
 }
 
 // Merges the splits of one head in order. The weights replace the maxima in the workspace.
-void MergeSplits(const DecodeParams& params, uint32_t job_idx, uint32_t head) {
-  const DecodeJob& job = params.jobs[job_idx];
+void MergeSplits(const DecodeParams& params,
+                 const DecodeJob& job,
+                 uint64_t first_split,
+                 uint32_t head) {
   const int head_dim = static_cast<int>(params.pool.head_dim);
-  const uint32_t num_splits = device::DecodeSplits(NumRanges(params, job));
-  float* results = SplitResult(params, job_idx, 0, head);
+  const uint32_t num_splits = NumSplits(params, job);
+  float* results = SplitResult(params, first_split, head);
   const uint64_t stride = uint64_t{params.group} * (params.pool.head_dim + 16);
   float max = kMinusInf;
   for (uint32_t split = 0; split < num_splits; ++split) {
@@ -738,6 +576,32 @@ void MergeSplits(const DecodeParams& params, uint32_t job_idx, uint32_t head) {
   StoreLse(job, head, max, sum);
 }
 
+// Heads [first, last), counted over all jobs.
+void MergeHeads(const DecodeParams& params, uint64_t first, uint64_t last) {
+  uint64_t splits_before = 0;
+  for (uint32_t i = 0; i < params.num_jobs && uint64_t{i} * params.group < last; ++i) {
+    const uint32_t num_splits = NumSplits(params, params.jobs[i]);
+    for (uint32_t head = 0; num_splits > 1 && head < params.group; ++head) {
+      const uint64_t at = uint64_t{i} * params.group + head;
+      if (at >= first && at < last) {
+        MergeSplits(params, params.jobs[i], splits_before, head);
+      }
+    }
+    splits_before += num_splits;
+  }
+}
+
+// Cuts [0, count) into runs, a few for each thread, and calls run(first, last) for each of them.
+template <typename Run>
+void ParallelRuns(device::Executor& executor, uint64_t count, const Run& run) {
+  const uint64_t threads = executor.concurrency();
+  const uint64_t wanted = threads == 1 ? 1 : threads * kTasksPerThread;
+  const uint64_t num_tasks = count < wanted ? count : wanted;
+  device::ParallelFor(executor, num_tasks, [&](size_t task) {
+    run(count * task / num_tasks, count * (task + 1) / num_tasks);
+  });
+}
+
 void StoreEmpty(const DecodeParams& params, const DecodeJob& job) {
   alignas(64) const float zeros[device::kMaxHeadDim] = {};
   for (uint32_t head = 0; head < params.group; ++head) {
@@ -754,7 +618,7 @@ void SparseDecode(const device::OpContext& context, const DecodeParams& params) 
   uint64_t num_units = 0;
   bool any_merge = false;
   for (uint32_t i = 0; i < params.num_jobs; ++i) {
-    const uint32_t num_splits = device::DecodeSplits(NumRanges(params, params.jobs[i]));
+    const uint32_t num_splits = NumSplits(params, params.jobs[i]);
     if (num_splits == 0) {
       StoreEmpty(params, params.jobs[i]);
     }
@@ -764,12 +628,7 @@ void SparseDecode(const device::OpContext& context, const DecodeParams& params) 
   if (num_units == 0) {
     return;
   }
-  const uint64_t threads = context.executor->concurrency();
-  const uint64_t wanted = threads == 1 ? 1 : threads * kTasksPerThread;
-  const uint64_t num_tasks = num_units < wanted ? num_units : wanted;
-  device::ParallelFor(*context.executor, num_tasks, [&](size_t task) {
-    const uint64_t first = num_units * task / num_tasks;
-    const uint64_t last = num_units * (task + 1) / num_tasks;
+  ParallelRuns(*context.executor, num_units, [&](uint64_t first, uint64_t last) {
     switch (params.pool.kv_dtype) {
       case DType::kF32:
         return RunUnits<F32>(params, first, last);
@@ -779,16 +638,12 @@ void SparseDecode(const device::OpContext& context, const DecodeParams& params) 
         return RunUnits<Bf16>(params, first, last);
     }
   });
-  if (!any_merge) {
-    return;
+  if (any_merge) {
+    const uint64_t num_heads = uint64_t{params.num_jobs} * params.group;
+    ParallelRuns(*context.executor, num_heads, [&](uint64_t first, uint64_t last) {
+      MergeHeads(params, first, last);
+    });
   }
-  device::ParallelFor(
-      *context.executor, uint64_t{params.num_jobs} * params.group, [&](size_t task) {
-        const auto job = static_cast<uint32_t>(task / params.group);
-        if (device::DecodeSplits(NumRanges(params, params.jobs[job])) > 1) {
-          MergeSplits(params, job, static_cast<uint32_t>(task % params.group));
-        }
-      });
 }
 
 }  // namespace hipattn::host::HIPATTN_ISA
