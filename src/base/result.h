@@ -42,7 +42,7 @@ class [[nodiscard]] Result {
   if (!HIPATTN_CONCAT_(hipattn_result_, __LINE__).ok()) {       \
     return HIPATTN_CONCAT_(hipattn_result_, __LINE__).status(); \
   }                                                             \
-  declaration = std::move(                                      \
-      HIPATTN_CONCAT_(hipattn_result_, __LINE__).value())  // NOLINT(bugprone-macro-parentheses)
+  /* NOLINT(bugprone-macro-parentheses) */ declaration =        \
+      std::move(HIPATTN_CONCAT_(hipattn_result_, __LINE__).value())
 
 #endif  // HIPATTN_BASE_RESULT_H_
