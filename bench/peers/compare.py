@@ -86,7 +86,7 @@ def measure_decode(options, samples):
             contenders = []
             if ours:
                 contenders += [
-                    lambda a=attention: ours.decode(depth, threads, a, steps)
+                    lambda a=attention: ours.decode(depth, threads, a, max(steps, 32))
                     for attention in ("auto", "dense")]
             if peer:
                 contenders += [

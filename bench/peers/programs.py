@@ -153,7 +153,7 @@ class HipattnRun:
 
     def decode(self, depth, threads, attention, steps, case="decode"):
         report, others = self._run(threads, attention, ["--depth", depth, "--prompt", "The",
-                                                        "--max-new-tokens", steps])
+                                                        "--ignore-end", "--max-new-tokens", steps])
         cpu = report.get("decode_cpu_seconds")
         mean_ms = 1e3 / report["decode_tokens_per_second"]
         step_ms = report.get("decode_step_ms")

@@ -139,8 +139,25 @@ Status Append(Call& call) {
   return Status::Ok();
 }
 
-// Runs the jobs that `make` gives for stores that `wants` them; sequences with different scorers
-// are different submissions.
+// Fills `jobs` with what `make` gives for the stores of this scorer that `wants` them; how many.
+template <typename Wants, typename Make>
+uint32_t CollectJobs(
+    Call& call, uint32_t scorer, Wants wants, Make make, device::SummarizeJob* jobs) {
+  uint32_t count = 0;
+  for (const Part& part : call.parts) {
+    if (!part.sequence->context.summaries || part.sequence->options.scorer != scorer) {
+      continue;
+    }
+    for (HeadState& head : part.layer->heads) {
+      if (wants(part, head.store)) {
+        jobs[count++] = make(part, head.store);
+      }
+    }
+  }
+  return count;
+}
+
+// Runs those jobs; sequences with different scorers are different submissions.
 template <typename Wants, typename Make>
 Status Summarize(Call& call, Wants wants, Make make) {
   EngineState& engine = call.engine;
@@ -148,17 +165,7 @@ Status Summarize(Call& call, Wants wants, Make make) {
   HIPATTN_RETURN_IF_ERROR(
       jobs.Grow(*engine.device, call.parts.size() * call.options().num_kv_heads));
   for (uint32_t scorer = 1; scorer <= static_cast<uint32_t>(Scorer::kLast); ++scorer) {
-    uint32_t count = 0;
-    for (const Part& part : call.parts) {
-      if (!part.sequence->context.summaries || part.sequence->options.scorer != scorer) {
-        continue;
-      }
-      for (HeadState& head : part.layer->heads) {
-        if (wants(part, head.store)) {
-          jobs[count++] = make(part, head.store);
-        }
-      }
-    }
+    const uint32_t count = CollectJobs(call, scorer, wants, make, jobs.data());
     if (count != 0) {
       const device::SummarizeParams params = {
           engine.pool.view(), static_cast<Scorer>(scorer), jobs.data(), count};
