@@ -6,6 +6,10 @@
 #include "device/registry.h"
 #include "host/ref/reference_table.h"
 
+#if defined(__x86_64__)
+#include <cpuid.h>
+#endif
+
 #include <cstddef>
 
 namespace hipattn::host {
@@ -35,14 +39,24 @@ struct TableList {
   void Add(const OpTable* table) { tables[count++] = table; }
 };
 
+#if defined(__x86_64__)
+// clang does not know the name "f16c" (16 and earlier).
+bool HasF16c() {
+  unsigned eax = 0;
+  unsigned ebx = 0;
+  unsigned ecx = 0;
+  unsigned edx = 0;
+  return __get_cpuid(1, &eax, &ebx, &ecx, &edx) != 0 && (ecx & bit_F16C) != 0;
+}
+#endif
+
 TableList FindTables() {
   TableList list;
   list.Add(&host::ReferenceOps());
   list.Add(host::portable::Table());
 #if defined(__x86_64__)
   __builtin_cpu_init();
-  if (__builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") &&
-      __builtin_cpu_supports("f16c")) {
+  if (__builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") && HasF16c()) {
     list.Add(host::avx2::Table());
   }
   const bool v4 = __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
