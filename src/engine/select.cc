@@ -61,7 +61,8 @@ Status ScoreByKeys(const SelectContext& context,
   std::vector<size_t> ends(pending.size() * kFanOut);
   for (size_t i = 0; i < ends.size(); ++i) {
     if ((pending[i / kFanOut].mask >> (i % kFanOut) & 1U) != 0) {
-      const int64_t node = int64_t{pending[i / kFanOut].index} * kFanOut + i % kFanOut;
+      const auto node =
+          static_cast<int64_t>(uint64_t{pending[i / kFanOut].index} * kFanOut + i % kFanOut);
       const int64_t end = std::min((node + 1) * size, query.last_row.window_begin);
       for (int64_t t = std::max(node * size, query.last_row.sink_end); t < end; ++t) {
         tokens.push_back(static_cast<uint32_t>(t));

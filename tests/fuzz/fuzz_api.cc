@@ -291,7 +291,7 @@ class Player {
         (layer < num_layers_ && head < geometry_.kv_heads ? HIPATTN_OK : HIPATTN_INVALID_ARGUMENT));
     for (size_t i = 0; i < std::min<size_t>(count, blocks.size()); ++i) {
       FUZZ_CHECK(blocks[i] >= 0 &&
-                 blocks[i] * uint64_t{block_tokens_} < text->layers[layer].length());
+                 static_cast<uint64_t>(blocks[i]) * block_tokens_ < text->layers[layer].length());
       FUZZ_CHECK(i == 0 || blocks[i] > blocks[i - 1]);
     }
     hipattn_recall_t recall = HIPATTN_RECALL_INIT;
