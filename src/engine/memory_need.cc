@@ -20,14 +20,6 @@ uint64_t GrownArray(uint64_t size) {
   return size == 0 ? 0 : size + size / 8 + 8;
 }
 
-bool KeepsSummaries(const AttentionOptions& attention) {
-  const bool searches =
-      attention.decode() != DecodeMode::kDense || attention.prefill() == PrefillMode::kHip;
-  const Search search = attention.search_kind();
-  return searches && (search == Search::kTree || search == Search::kFlat) &&
-         attention.scorer_kind() != Scorer::kExact;
-}
-
 uint64_t TableBytes(uint64_t runs) {
   return GrownArray(runs * offload::kRunSlots) * sizeof(uint32_t);
 }
@@ -71,7 +63,8 @@ Result<MemoryNeed> ComputeMemoryNeed(const EngineOptions& engine,
       CeilDiv<uint64_t>(num_tokens, uint64_t{engine.block_tokens} * offload::kRunSlots);
   const uint64_t head_kv_bytes = runs * offload::kRunSlots * block_bytes;
   const uint64_t head_index_bytes =
-      TableBytes(runs) + (KeepsSummaries(attention) ? TreeBytes(engine, attention, num_tokens) : 0);
+      TableBytes(runs) +
+      (attention.keeps_summaries() ? TreeBytes(engine, attention, num_tokens) : 0);
 
   MemoryNeed need;
   // Options bound layers * kv heads to 2^17, so this product fits; the bytes may not.

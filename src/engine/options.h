@@ -64,6 +64,16 @@ struct AttentionOptions {
   Search search_kind() const { return static_cast<Search>(search); }
   Scorer scorer_kind() const { return static_cast<Scorer>(scorer); }
   PrefillMode prefill() const { return static_cast<PrefillMode>(prefill_mode); }
+
+  // Tree and flat search score summaries; every other search, and the exact scorer, reads keys.
+  bool searches_tree() const {
+    return search_kind() == Search::kTree || search_kind() == Search::kFlat;
+  }
+  // Whether a sequence with these options keeps a block tree.
+  bool keeps_summaries() const {
+    const bool searches = decode() != DecodeMode::kDense || prefill() == PrefillMode::kHip;
+    return searches && searches_tree() && scorer_kind() != Scorer::kExact;
+  }
 };
 
 // HIPATTN_NONE: "really none" in sink_tokens, rerank_tokens and audit_interval. After Resolve

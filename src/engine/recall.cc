@@ -12,9 +12,7 @@ namespace hipattn::engine {
 namespace {
 
 bool GivesEstimates(const AttentionOptions& options) {
-  const bool tree =
-      options.search_kind() == Search::kTree || options.search_kind() == Search::kFlat;
-  return tree && options.scorer_kind() == Scorer::kCuboidMean;
+  return options.searches_tree() && options.scorer_kind() == Scorer::kCuboidMean;
 }
 
 // Estimates of one kv head's q heads -> estimates[group].

@@ -10,24 +10,15 @@
 namespace hipattn::engine {
 namespace {
 
-bool UsesSummaries(const AttentionOptions& options) {
-  const bool searches =
-      options.decode() != DecodeMode::kDense || options.prefill() == PrefillMode::kHip;
-  const bool tree =
-      options.search_kind() == Search::kTree || options.search_kind() == Search::kFlat;
-  return searches && tree && options.scorer_kind() != Scorer::kExact;
-}
-
 // Everything of a sequence that follows from its options.
 void ApplyOptions(const EngineState& engine,
                   const AttentionOptions& options,
                   SequenceState* sequence) {
   sequence->options = options;
-  sequence->context.summaries = UsesSummaries(options);
+  sequence->context.summaries = options.keeps_summaries();
   sequence->context.has_spread = ScorerHasSpread(options.scorer_kind());
-  const bool extends =
-      options.search_kind() == Search::kStaged || options.search_kind() == Search::kBeam;
-  sequence->keys_rotated = engine.rope.mode == 0 || engine.options.trained_tokens == 0 || !extends;
+  sequence->keys_rotated =
+      engine.rope.mode == 0 || engine.options.trained_tokens == 0 || options.searches_tree();
 }
 
 template <typename Fn>
