@@ -2,7 +2,7 @@
 // SPDX-FileCopyrightText: The hipattn authors
 //
 // Which tables of ops this CPU can run. Each kernels object defines Table() in the namespace of its
-// instruction set.
+// instruction set; HIPATTN_HAS_<set> says that the build compiled it.
 #include "device/registry.h"
 #include "host/ref/reference_table.h"
 
@@ -16,13 +16,17 @@ namespace hipattn::host {
 namespace portable {
 const device::OpTable* Table();
 }
-#if defined(__x86_64__)
+#if defined(HIPATTN_HAS_avx2)
 namespace avx2 {
 const device::OpTable* Table();
 }
+#endif
+#if defined(HIPATTN_HAS_avx512)
 namespace avx512 {
 const device::OpTable* Table();
 }
+#endif
+#if defined(HIPATTN_HAS_avx512bf16)
 namespace avx512bf16 {
 const device::OpTable* Table();
 }
@@ -39,7 +43,7 @@ struct TableList {
   void Add(const OpTable* table) { tables[count++] = table; }
 };
 
-#if defined(__x86_64__)
+#if defined(HIPATTN_HAS_avx2)
 // clang does not know the name "f16c" (16 and earlier).
 bool HasF16c() {
   unsigned eax = 0;
@@ -50,22 +54,34 @@ bool HasF16c() {
 }
 #endif
 
+#if defined(HIPATTN_HAS_avx512) || defined(HIPATTN_HAS_avx512bf16)
+// x86-64-v4.
+bool HasV4() {
+  return __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
+         __builtin_cpu_supports("avx512cd") && __builtin_cpu_supports("avx512dq") &&
+         __builtin_cpu_supports("avx512vl");
+}
+#endif
+
 TableList FindTables() {
   TableList list;
   list.Add(&host::ReferenceOps());
-  list.Add(host::portable::Table());
 #if defined(__x86_64__)
   __builtin_cpu_init();
+#endif
+  list.Add(host::portable::Table());
+#if defined(HIPATTN_HAS_avx2)
   if (__builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") && HasF16c()) {
     list.Add(host::avx2::Table());
   }
-  const bool v4 = __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
-                  __builtin_cpu_supports("avx512cd") && __builtin_cpu_supports("avx512dq") &&
-                  __builtin_cpu_supports("avx512vl");
-  if (v4) {
+#endif
+#if defined(HIPATTN_HAS_avx512)
+  if (HasV4()) {
     list.Add(host::avx512::Table());
   }
-  if (v4 && __builtin_cpu_supports("avx512bf16") && __builtin_cpu_supports("avx512vnni")) {
+#endif
+#if defined(HIPATTN_HAS_avx512bf16)
+  if (HasV4() && __builtin_cpu_supports("avx512bf16") && __builtin_cpu_supports("avx512vnni")) {
     list.Add(host::avx512bf16::Table());
   }
 #endif

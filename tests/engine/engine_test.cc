@@ -275,6 +275,8 @@ TEST_P(EngineTest, CancelledCallAppendsNothing) {
   ASSERT_TRUE(Feed(*sequence, 500).ok());
   engine_->Cancel();  // nothing runs: no effect
   ASSERT_TRUE(Feed(*sequence, 1).ok());
+  ASSERT_TRUE(sequence->Truncate(500).ok());
+  SetLength(*sequence, 500);
   std::atomic<bool> stop{false};
   std::thread canceller([&] {
     while (!stop.load()) {
