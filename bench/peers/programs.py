@@ -154,22 +154,20 @@ class HipattnRun:
     def decode(self, depth, threads, attention, steps, case="decode"):
         report, others = self._run(threads, attention, ["--depth", depth, "--prompt", "The",
                                                         "--ignore-end", "--max-new-tokens", steps])
-        cpu = report.get("decode_cpu_seconds")
+        cpu = report["decode_cpu_seconds"]
         mean_ms = 1e3 / report["decode_tokens_per_second"]
-        step_ms = report.get("decode_step_ms")
         return Sample(case=case, program=f"hipattn {attention}", threads=threads, tokens=depth,
-                      wall_ms=statistics.median(step_ms) if step_ms else mean_ms, mean_ms=mean_ms,
-                      cpu_ms=mean_ms * cpu / report["decode_seconds"] if cpu else None,
+                      wall_ms=statistics.median(report["decode_step_ms"]), mean_ms=mean_ms,
+                      cpu_ms=mean_ms * cpu / report["decode_seconds"],
                       others_cores=others)
 
     def prompt(self, prompt_file, threads, attention):
         """The prompt's own length in tokens is in the Sample."""
         report, others = self._run(threads, attention, ["--prompt-file", prompt_file,
                                                         "--max-new-tokens", 1])
-        cpu = report.get("prefill_cpu_seconds")
         return Sample(case="prompt", program=f"hipattn {attention}", threads=threads,
                       tokens=report["prompt_tokens"], wall_ms=1e3 * report["prefill_seconds"],
-                      cpu_ms=1e3 * cpu if cpu else None, others_cores=others)
+                      cpu_ms=1e3 * report["prefill_cpu_seconds"], others_cores=others)
 
 
 # ---------------------------------------------------------------------------------------- kernels

@@ -18,8 +18,8 @@ DENSE_TARGETS = {32768: 2}
 PROMPT_TARGET, PREFILL_TARGET = 1.5, 1.0
 QUIET_CORES = 0.25  # others together below this: the machine counts as quiet
 NOTES = f"""Written by `bench/peers/compare.py`; its `--help` and `bench/peers/build_llama.sh` say how
-to repeat it. Cells are medians over rounds that run the programs in turns; the range over the
-rounds stands in brackets. llama.cpp: f16 KV filled through its state interface, default waiting.
+to repeat it. Cells are medians over the steps of a process, then over rounds that run the programs
+in turns; the range over the rounds stands in brackets. llama.cpp: f16 KV filled through its state interface, default waiting.
 "Others" is what all other processes used meanwhile (median, highest); above {QUIET_CORES} cores the
 machine was not quiet, and [cpu] gives the CPU time of one-thread runs."""
 

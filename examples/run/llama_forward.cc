@@ -102,13 +102,18 @@ Status LlamaForward::RunLayer(hipattn_sequence_t* sequence,
   args.v = v_.data();
   args.out = attended_.data();
   args.phase = static_cast<uint32_t>(phase);
-  RUN_RETURN_IF_ERROR(CheckHipattn(hipattn_attend(engine_, &args), "attend"));
+  RUN_RETURN_IF_ERROR(Attend(args));
 
   const Product out[] = {{&layer.attention_out, update_.data()}};
   MultiplyAll(out, attended_.data(), tokens, workers_);
   AddResidual(tokens);
   FeedForward(layer, tokens);
   return {};
+}
+
+Status LlamaForward::Attend(const hipattn_attend_args_t& args) const {
+  return attend_hook_ ? attend_hook_(args)
+                      : CheckHipattn(hipattn_attend(engine_, &args), "attend");
 }
 
 void LlamaForward::FeedForward(const LlamaLayer& layer, size_t tokens) {

@@ -17,13 +17,19 @@
 #include "workers.h"
 
 #include <cstdint>
+#include <functional>
 #include <span>
+#include <utility>
 #include <vector>
 
 namespace hipattn_run {
 
 // How a chunk attends; the values are those of hipattn_attend_args_t::phase.
 enum class Phase : uint32_t { kDecode = 1, kPrefill = 2 };
+
+// What stands between a layer and the library. It is given the call as the layer would make it and
+// has to make it, or one that is worth as much: `out` must be written.
+using AttendHook = std::function<Status(const hipattn_attend_args_t&)>;
 
 class LlamaForward {
  public:
@@ -34,6 +40,10 @@ class LlamaForward {
                size_t max_chunk_tokens);
 
   size_t max_chunk_tokens() const { return max_chunk_tokens_; }
+
+  // From now on layers attend through `hook`, for programs that look at q, k and v or choose blocks
+  // themselves; an empty one takes it back.
+  void set_attend_hook(AttendHook hook) { attend_hook_ = std::move(hook); }
 
   // Appends 1 to max_chunk_tokens tokens to the sequence. With `logits`, [vocab_size], the
   // prediction after the last of them. After an error some layers of the sequence may have the
@@ -46,6 +56,7 @@ class LlamaForward {
  private:
   Status RunLayers(hipattn_sequence_t* sequence, size_t tokens, Phase phase, float* logits);
   Status RunLayer(hipattn_sequence_t* sequence, size_t index, size_t tokens, Phase phase);
+  Status Attend(const hipattn_attend_args_t& args) const;
   void FeedForward(const LlamaLayer& layer, size_t tokens);
   void Normalize(const std::vector<float>& weight, size_t tokens);
   void AddResidual(size_t tokens);
@@ -54,6 +65,7 @@ class LlamaForward {
   hipattn_engine_t* engine_;
   Workers& workers_;
   size_t max_chunk_tokens_;
+  AttendHook attend_hook_;
   // All [max_chunk_tokens, width].
   std::vector<float> residual_, normed_, update_;
   std::vector<float> q_, k_, v_, attended_;

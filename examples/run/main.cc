@@ -123,6 +123,7 @@ Status Run(const Options& options) {
   report.depth = options.depth;
   report.prompt_tokens = prompt.value().size();
   report.prefill_seconds = session.value()->prefill_seconds();
+  report.prefill_cpu_seconds = session.value()->prefill_cpu_seconds();
   RUN_RETURN_IF_ERROR(options.compare
                           ? AnswerBothWays(options, *session.value(), sequence.value(), &report)
                           : AnswerOnce(options, *session.value(), sequence.value(), &report));

@@ -50,6 +50,14 @@ json StatsToJson(const hipattn_stats_t& stats) {
   return object;
 }
 
+json InMilliseconds(const std::vector<double>& seconds) {
+  json list = json::array();
+  for (const double value : seconds) {
+    list.push_back(value * 1e3);
+  }
+  return list;
+}
+
 json AnswerToJson(const NamedAnswer& named) {
   const Answer& answer = named.answer;
   return {
@@ -59,7 +67,9 @@ json AnswerToJson(const NamedAnswer& named) {
       {"token_ids", answer.tokens},
       {"decode_steps", answer.decode_steps},
       {"decode_seconds", answer.decode_seconds},
+      {"decode_cpu_seconds", answer.decode_cpu_seconds},
       {"decode_tokens_per_second", answer.tokens_per_second()},
+      {"decode_step_ms", InMilliseconds(answer.step_seconds)},
       {"decode_step_median_seconds", answer.median_step_seconds},
       {"decode_step_least_seconds", answer.least_step_seconds},
       {"attended_share", answer.attended_share},
@@ -88,6 +98,7 @@ Status WriteJson(const Report& report, const std::string& path) {
   object["depth"] = report.depth;
   object["prompt_tokens"] = report.prompt_tokens;
   object["prefill_seconds"] = report.prefill_seconds;
+  object["prefill_cpu_seconds"] = report.prefill_cpu_seconds;
   if (report.answers.size() > 1) {
     for (const NamedAnswer& answer : report.answers) {
       object["answers"].push_back(AnswerToJson(answer));

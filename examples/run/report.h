@@ -24,6 +24,7 @@ struct Report {
   uint64_t depth = 0;  // random tokens before the prompt
   size_t prompt_tokens = 0;
   double prefill_seconds = 0;
+  double prefill_cpu_seconds = 0;  // of all threads
   std::vector<NamedAnswer> answers;
 };
 

@@ -7,6 +7,7 @@
 
 #include <algorithm>
 #include <chrono>
+#include <ctime>
 #include <random>
 
 namespace hipattn_run {
@@ -16,6 +17,11 @@ using Clock = std::chrono::steady_clock;
 
 double SecondsSince(Clock::time_point begin) {
   return std::chrono::duration<double>(Clock::now() - begin).count();
+}
+
+// What all threads of this process have used.
+double CpuSeconds() {
+  return static_cast<double>(std::clock()) / CLOCKS_PER_SEC;
 }
 
 double Median(std::vector<double> values) {
@@ -86,6 +92,7 @@ Result<Sequence> Session::ReadPrompt(const std::vector<int32_t>& prompt) {
   if (status.ok() && options_.depth > 0) {
     status = FillWithRandomTokens(handle);
   }
+  const double cpu_begin = CpuSeconds();
   const Clock::time_point begin = Clock::now();
   Progress progress("reading the prompt", prompt.size(), options_.quiet);
   for (size_t done = 0; status.ok() && done < prompt.size();) {
@@ -99,6 +106,7 @@ Result<Sequence> Session::ReadPrompt(const std::vector<int32_t>& prompt) {
     progress.Update(done);
   }
   prefill_seconds_ = SecondsSince(begin);
+  prefill_cpu_seconds_ = CpuSeconds() - cpu_begin;
   if (!status.ok()) {
     return status;
   }
@@ -138,9 +146,12 @@ Status Session::Step(const Sequence& sequence,
                      int32_t token,
                      std::vector<float>* logits,
                      Answer* answer) {
+  const double cpu_begin = CpuSeconds();
   const Clock::time_point begin = Clock::now();
   RUN_RETURN_IF_ERROR(forward_->Run(sequence.get(), {&token, 1}, Phase::kDecode, logits->data()));
-  answer->decode_seconds += SecondsSince(begin);
+  answer->step_seconds.push_back(SecondsSince(begin));
+  answer->decode_seconds += answer->step_seconds.back();
+  answer->decode_cpu_seconds += CpuSeconds() - cpu_begin;
   ++answer->decode_steps;
   Result<double> share = ReadAttendedShare(engine_, sequence);
   if (!share.ok()) {
@@ -156,7 +167,6 @@ Result<Answer> Session::Generate(const Sequence& sequence,
   Sampler sampler(options_.temperature, options_.seed);
   StreamDecoder decoder(tokenizer_);
   std::vector<float> logits = prompt_logits_;
-  std::vector<double> step_seconds;
   const auto add_text = [&](const std::string& text) {
     answer.text += text;
     show(text);
@@ -173,9 +183,7 @@ Result<Answer> Session::Generate(const Sequence& sequence,
     if (answer.tokens.size() == options_.max_new_tokens) {
       break;
     }
-    const double before = answer.decode_seconds;
     status = Step(sequence, token, &logits, &answer);
-    step_seconds.push_back(answer.decode_seconds - before);
   }
   if (!status.ok()) {
     return status;
@@ -183,8 +191,9 @@ Result<Answer> Session::Generate(const Sequence& sequence,
   add_text(decoder.Finish());
   if (answer.decode_steps > 0) {
     answer.attended_share /= static_cast<double>(answer.decode_steps);
-    answer.least_step_seconds = *std::min_element(step_seconds.begin(), step_seconds.end());
-    answer.median_step_seconds = Median(std::move(step_seconds));
+    const std::vector<double>& seconds = answer.step_seconds;
+    answer.least_step_seconds = *std::min_element(seconds.begin(), seconds.end());
+    answer.median_step_seconds = Median(seconds);
   }
   stats = ReadStats(engine_, false);
   if (!stats.ok()) {

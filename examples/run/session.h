@@ -27,6 +27,8 @@ struct Answer {
   std::string text;
   std::vector<int32_t> tokens;
   double decode_seconds = 0;
+  std::vector<double> step_seconds;  // of each decode step; decode_seconds is their sum
+  double decode_cpu_seconds = 0;     // of all threads
   double median_step_seconds = 0;
   double least_step_seconds = 0;
   size_t decode_steps = 0;     // the first token comes from the prompt, without a step
@@ -49,6 +51,7 @@ class Session {
   // Reads --depth random tokens and the prompt. Afterwards Generate can be called.
   Result<Sequence> ReadPrompt(const std::vector<int32_t>& prompt);
   double prefill_seconds() const { return prefill_seconds_; }
+  double prefill_cpu_seconds() const { return prefill_cpu_seconds_; }  // of all threads
 
   // Continues the prompt in `sequence`, which is the one of ReadPrompt or a fork of it, and changes
   // it. `show` gets the text as it comes.
@@ -74,6 +77,7 @@ class Session {
   std::unique_ptr<LlamaForward> forward_;
   std::vector<float> prompt_logits_;
   double prefill_seconds_ = 0;
+  double prefill_cpu_seconds_ = 0;
 };
 
 }  // namespace hipattn_run

@@ -68,6 +68,20 @@ RUN_INLINE void SiluMultiplyBody(float* gate, const float* up, size_t size) {
   }
 }
 
+RUN_INLINE void ExpOfPanelsBody(float* x, size_t panels, float shift, float* sums) {
+  for (size_t p = 0; p < panels; ++p) {
+    float* const lane = x + p * kPanelLanes;
+    for (size_t j = 0; j < kPanelLanes; ++j) {
+      lane[j] = Exp(lane[j] - shift);
+    }
+    float sum = 0;
+    for (size_t j = 0; j < kPanelLanes; ++j) {
+      sum += lane[j];
+    }
+    sums[p] = sum;
+  }
+}
+
 RUN_INLINE void AddToBody(float* x, const float* y, size_t size) {
   for (size_t i = 0; i < size; ++i) {
     x[i] += y[i];
@@ -80,6 +94,9 @@ RUN_FOR_EACH_ISA(RmsNorm,
                  (const float* x, const float* weight, size_t size, float epsilon, float* out),
                  (x, weight, size, epsilon, out))
 RUN_FOR_EACH_ISA(SiluMultiply, (float* gate, const float* up, size_t size), (gate, up, size))
+RUN_FOR_EACH_ISA(ExpOfPanels,
+                 (float* x, size_t panels, float shift, float* sums),
+                 (x, panels, shift, sums))
 RUN_FOR_EACH_ISA(AddTo, (float* x, const float* y, size_t size), (x, y, size))
 
 }  // namespace hipattn_run

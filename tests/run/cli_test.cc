@@ -9,6 +9,9 @@
 #include <gtest/gtest.h>
 #include <nlohmann/json.hpp>
 
+#include <algorithm>
+#include <numeric>
+
 namespace hipattn_run {
 namespace {
 
@@ -79,11 +82,19 @@ TEST_F(Cli, AnswersAndWritesJson) {
   EXPECT_EQ(object.at("new_tokens"), 5);
   EXPECT_EQ(object.at("token_ids").size(), 5U);
   EXPECT_EQ(object.at("decode_steps"), 4);
+  const auto step_ms = object.at("decode_step_ms").get<std::vector<double>>();
+  ASSERT_EQ(step_ms.size(), 4U);
+  EXPECT_GT(*std::min_element(step_ms.begin(), step_ms.end()), 0.0);
+  // The sum of four doubles, each scaled by 1000: some 10 roundings of 2^-53.
+  const double sum_ms = std::accumulate(step_ms.begin(), step_ms.end(), 0.0);
+  EXPECT_NEAR(sum_ms, object.at("decode_seconds").get<double>() * 1e3, sum_ms * 1e-14);
   EXPECT_EQ(object.at("attention"), "dense");
   EXPECT_EQ(object.at("threads"), 1);
   EXPECT_GT(object.at("prompt_tokens"), 5);
   EXPECT_GT(object.at("prefill_seconds"), 0.0);
   EXPECT_GT(object.at("decode_seconds"), 0.0);
+  EXPECT_GT(object.at("prefill_cpu_seconds"), 0.0);
+  EXPECT_GT(object.at("decode_cpu_seconds"), 0.0);
   EXPECT_GT(object.at("decode_tokens_per_second"), 0.0);
   EXPECT_DOUBLE_EQ(object.at("attended_share"), 1.0);
   EXPECT_GT(object.at("kv_bytes"), 0);
