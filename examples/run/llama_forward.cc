@@ -112,8 +112,7 @@ Status LlamaForward::RunLayer(hipattn_sequence_t* sequence,
 }
 
 Status LlamaForward::Attend(const hipattn_attend_args_t& args) const {
-  return attend_hook_ ? attend_hook_(args)
-                      : CheckHipattn(hipattn_attend(engine_, &args), "attend");
+  return attend_hook_ ? attend_hook_(args) : CheckHipattn(hipattn_attend(engine_, &args), "attend");
 }
 
 void LlamaForward::FeedForward(const LlamaLayer& layer, size_t tokens) {

@@ -1,0 +1,379 @@
+// SPDX-License-Identifier: Apache-2.0
+// SPDX-FileCopyrightText: The hipattn authors
+#include "trial.h"
+
+#include "utf8.h"
+
+#include <algorithm>
+#include <chrono>
+#include <cmath>
+
+namespace recall_bench {
+namespace {
+
+using hipattn_run::CheckHipattn;
+using hipattn_run::Engine;
+using hipattn_run::Phase;
+using hipattn_run::Sequence;
+using nlohmann::json;
+using Clock = std::chrono::steady_clock;
+
+// Engine of the dense pass.
+constexpr uint32_t kDenseBlockTokens = 16;
+constexpr size_t kChunkTokens = 512;
+// Queries that a replayed text ends with: an audit looks at the last 96 of a chunk.
+constexpr size_t kReplayedQueries = 128;
+// A question of a known form has fewer.
+constexpr size_t kQuestionTokens = 48;
+
+double SecondsSince(Clock::time_point begin) {
+  return std::chrono::duration<double>(Clock::now() - begin).count();
+}
+
+int32_t Greatest(const std::vector<float>& logits) {
+  return static_cast<int32_t>(std::max_element(logits.begin(), logits.end()) - logits.begin());
+}
+
+double LogSumExp(const std::vector<float>& logits) {
+  const double greatest = static_cast<double>(*std::max_element(logits.begin(), logits.end()));
+  double sum = 0;
+  for (const float logit : logits) {
+    sum += std::exp(static_cast<double>(logit) - greatest);
+  }
+  return greatest + std::log(sum);
+}
+
+// Of softmax(q) from softmax(p).
+double KullbackLeibler(const std::vector<float>& p, const std::vector<float>& q) {
+  const double p_lse = LogSumExp(p);
+  const double q_lse = LogSumExp(q);
+  double sum = 0;
+  for (size_t i = 0; i < p.size(); ++i) {
+    const double log_p = static_cast<double>(p[i]) - p_lse;
+    sum += std::exp(log_p) * (log_p - (static_cast<double>(q[i]) - q_lse));
+  }
+  return sum;
+}
+
+// Bytes of what one count of search_keys_read stands for.
+double SearchedBytes(const Setting& setting, double head_dim) {
+  const hipattn_attention_options_t& options = setting.attention;
+  constexpr double kKeyBytes = 2;    // bf16
+  constexpr double kScaleBytes = 4;  // a summary is int8 with an f32 scale
+  if (options.search == HIPATTN_SEARCH_STAGED || options.search == HIPATTN_SEARCH_BEAM ||
+      options.scorer == HIPATTN_SCORER_EXACT) {
+    return kKeyBytes * head_dim;
+  }
+  const bool has_spread = options.scorer == HIPATTN_SCORER_DEFAULT ||
+                          options.scorer == HIPATTN_SCORER_CUBOID_MEAN ||
+                          options.scorer == HIPATTN_SCORER_BOUNDS;
+  return (has_spread ? 2 : 1) * (head_dim + kScaleBytes);
+}
+
+json ToJson(const Mean& mean) {
+  return {{"sum", mean.sum}, {"count", mean.count}};
+}
+
+void AddMeasures(const Measures& measures, json* line) {
+  (*line)["mass"] = ToJson(measures.mass);
+  (*line)["mass_at_least_90"] = ToJson(measures.mass_at_least_90);
+  (*line)["mass_at_least_95"] = ToJson(measures.mass_at_least_95);
+  (*line)["fact_attended"] = ToJson(measures.fact);
+  (*line)["lse_gap"] = ToJson(measures.lse_gap);
+  (*line)["estimate_error"] = ToJson(measures.estimate_error);
+  (*line)["estimate_bias"] = ToJson(measures.estimate_bias);
+  (*line)["verify_error"] = ToJson(measures.verify_error);
+  (*line)["attended"] = ToJson(measures.attended);
+}
+
+void AddStats(const Setting& setting,
+              const LlamaConfig& config,
+              const hipattn_stats_t& stats,
+              size_t steps,
+              json* line) {
+  const auto head_dim = static_cast<double>(config.head_dim);
+  const auto per_head = [&](double value) {
+    return value / static_cast<double>(steps * config.num_layers * config.num_kv_heads);
+  };
+  const double keys = per_head(static_cast<double>(stats.search_keys_read));
+  const double block_bytes = 2 * 2 * setting.block_tokens * head_dim;  // K and V, bf16
+  (*line)["search_keys_per_head"] = keys;
+  (*line)["search_bytes_per_head"] = keys * SearchedBytes(setting, head_dim);
+  (*line)["attended_bytes_per_head"] =
+      per_head(static_cast<double>(stats.blocks_attended)) * block_bytes;
+  (*line)["search_seconds"] = static_cast<double>(stats.search_ns) * 1e-9;
+  (*line)["attend_seconds"] = static_cast<double>(stats.attend_ns) * 1e-9;
+}
+
+// Share of the answer's tokens before the first that differs from dense.
+double SameTokens(const std::vector<int32_t>& tokens, const std::vector<int32_t>& dense) {
+  if (dense.empty()) {
+    return tokens.empty() ? 1 : 0;
+  }
+  const auto differs = std::mismatch(tokens.begin(), tokens.end(), dense.begin(), dense.end());
+  return static_cast<double>(differs.second - dense.begin()) / static_cast<double>(dense.size());
+}
+
+}  // namespace
+
+Result<Prompt> MakeBenchPrompt(const Bench& bench, const Fact& fact) {
+  const PromptShape shape = {bench.options.tokens, bench.options.answer_tokens, bench.bos};
+  return HideFact(fact, bench.text, shape, bench.encode);
+}
+
+Status CheckSetting(const LlamaModel& model, const Setting& setting) {
+  const Result<Engine> engine =
+      hipattn_run::CreateEngine(UnrotatingEngineOptions(model, setting.block_tokens));
+  if (!engine.ok()) {
+    return Status::Error("setting '", setting.name, "': ", engine.status().message());
+  }
+  const Result<Sequence> sequence = hipattn_run::CreateSequence(engine.value(), setting.attention);
+  if (!sequence.ok()) {
+    return Status::Error("setting '", setting.name, "': ", sequence.status().message());
+  }
+  return {};
+}
+
+uint64_t TrialTokens(const RecallOptions& options, size_t num_settings) {
+  return options.tokens + (num_settings + 1) * (kQuestionTokens + options.answer_tokens);
+}
+
+std::vector<const Setting*> MissingSettings(const Bench& bench, uint64_t fact) {
+  std::vector<const Setting*> missing;
+  const json* const dense = bench.results->Find(fact, "dense");
+  if (dense != nullptr && !dense->at("right").get<bool>()) {
+    return missing;
+  }
+  for (const Setting& setting : bench.settings) {
+    if (bench.results->Find(fact, setting.name) == nullptr) {
+      missing.push_back(&setting);
+    }
+  }
+  return missing;
+}
+
+Trial::Trial(const Bench& bench)
+    : bench_(bench),
+      workers_(1),
+      forward_(bench.model, nullptr, workers_, kChunkTokens),
+      record_(bench.model.config, bench.options.tokens, kReplayedQueries),
+      observer_(bench.model.config, bench.rope, &record_.keys()) {}
+
+Result<hipattn_engine_t*> Trial::EngineOf(uint32_t block_tokens) {
+  Engine& engine = engines_[block_tokens];
+  if (!engine) {
+    Result<Engine> made =
+        hipattn_run::CreateEngine(UnrotatingEngineOptions(bench_.model, block_tokens));
+    if (!made.ok()) {
+      return made.status();
+    }
+    engine = std::move(made.value());
+  }
+  return engine.get();
+}
+
+Result<Sequence> Trial::ReadText(const Prompt& prompt, double* seconds) {
+  const Clock::time_point begin = Clock::now();
+  Result<hipattn_engine_t*> engine = EngineOf(kDenseBlockTokens);
+  if (!engine.ok()) {
+    return engine.status();
+  }
+  hipattn_attention_options_t options = HIPATTN_ATTENTION_OPTIONS_INIT;
+  options.decode_mode = HIPATTN_DECODE_DENSE;
+  options.prefill_mode = HIPATTN_PREFILL_DENSE;
+  Result<Sequence> sequence = hipattn_run::CreateSequence(engines_[kDenseBlockTokens], options);
+  if (!sequence.ok()) {
+    return sequence;
+  }
+  record_.Clear(prompt.tokens.size());
+  const LlamaConfig& config = bench_.model.config;
+  std::vector<float> q(kChunkTokens * config.q_width());
+  std::vector<float> k(kChunkTokens * config.kv_width());
+  forward_.set_attend_hook([&](const hipattn_attend_args_t& args) {
+    const size_t tokens = args.num_new_tokens[0];
+    const size_t position = record_.keys().length(args.layer);
+    std::copy_n(static_cast<const float*>(args.q), tokens * config.q_width(), q.data());
+    std::copy_n(static_cast<const float*>(args.k), tokens * config.kv_width(), k.data());
+    bench_.rope.Rotate(q.data(), tokens, config.num_q_heads, position);
+    bench_.rope.Rotate(k.data(), tokens, config.num_kv_heads, position);
+    record_.Append(args.layer, q.data(), k.data(), static_cast<const float*>(args.v), tokens);
+    hipattn_attend_args_t rotated = args;
+    rotated.q = q.data();
+    rotated.k = k.data();
+    return CheckHipattn(hipattn_attend(engine.value(), &rotated), "read the text");
+  });
+  Status status;
+  for (size_t done = 0; status.ok() && done < prompt.tokens.size();) {
+    const size_t count = std::min(kChunkTokens, prompt.tokens.size() - done);
+    status = forward_.Run(sequence.value().get(),
+                          std::span(prompt.tokens).subspan(done, count),
+                          Phase::kPrefill,
+                          nullptr);
+    done += count;
+    bench_.progress(count);
+  }
+  forward_.set_attend_hook(
+      [this](const hipattn_attend_args_t& args) { return observer_.Attend(args); });
+  if (!status.ok()) {
+    return status;
+  }
+  *seconds = SecondsSince(begin);
+  return sequence;
+}
+
+Result<Trial::Answer> Trial::Decode(const Sequence& sequence, const Prompt& prompt) {
+  const Clock::time_point begin = Clock::now();
+  Answer answer;
+  std::vector<float> logits(bench_.model.config.vocab_size);
+  Status status;
+  const auto step = [&](int32_t token, float* result) {
+    status = forward_.Run(sequence.get(), {&token, 1}, Phase::kDecode, result);
+    bench_.progress(1);
+    return status.ok();
+  };
+  for (size_t i = 0; i < prompt.question.size(); ++i) {
+    const bool last = i + 1 == prompt.question.size();
+    if (!step(prompt.question[i], last ? logits.data() : nullptr)) {
+      return status;
+    }
+  }
+  answer.first_logits = logits;
+  while (true) {
+    const int32_t token = Greatest(logits);
+    if (bench_.is_end(token)) {
+      break;
+    }
+    answer.tokens.push_back(token);
+    if (answer.tokens.size() == bench_.options.answer_tokens) {
+      break;
+    }
+    if (!step(token, logits.data())) {
+      return status;
+    }
+  }
+  answer.seconds = SecondsSince(begin);
+  record_.keys().Truncate(record_.text_tokens());
+  return answer;
+}
+
+Result<Sequence> Trial::Replay(const Setting& setting) {
+  Result<hipattn_engine_t*> engine = EngineOf(setting.block_tokens);
+  if (!engine.ok()) {
+    return engine.status();
+  }
+  Result<Sequence> sequence =
+      hipattn_run::CreateSequence(engines_[setting.block_tokens], setting.attention);
+  if (!sequence.ok()) {
+    return sequence;
+  }
+  const bool audits = !setting.oracle && setting.attention.audit_interval != HIPATTN_NONE;
+  const Status status = record_.Replay(engine.value(), sequence.value().get(), audits);
+  if (!status.ok()) {
+    return status;
+  }
+  return sequence;
+}
+
+Status Trial::RunSetting(const Setting& setting,
+                         const Sequence& text,
+                         const Prompt& prompt,
+                         Answer* answer,
+                         json* line) {
+  const Result<Sequence> sequence = hipattn_run::ForkSequence(text, setting.attention);
+  if (!sequence.ok()) {
+    return sequence.status();
+  }
+  const Engine& engine = engines_[setting.block_tokens];
+  observer_.Begin(&setting, engine.get(), {prompt.fact_begin, prompt.fact_end});
+  Result<hipattn_stats_t> stats = hipattn_run::ReadStats(engine, true);
+  if (!stats.ok()) {
+    return stats.status();
+  }
+  Result<Answer> decoded = Decode(sequence.value(), prompt);
+  if (!decoded.ok()) {
+    return decoded.status();
+  }
+  *answer = std::move(decoded.value());
+  stats = hipattn_run::ReadStats(engine, false);
+  if (!stats.ok()) {
+    return stats.status();
+  }
+  const size_t steps = hipattn_sequence_length(sequence.value().get()) - prompt.tokens.size();
+  AddMeasures(observer_.measures(), line);
+  AddStats(setting, bench_.model.config, stats.value(), steps, line);
+  (*line)["steps"] = steps;
+  return {};
+}
+
+Status Trial::Run(uint64_t index) {
+  std::vector<const Setting*> missing = MissingSettings(bench_, index);
+  const json* const known = bench_.results->Find(index, "dense");
+  if (known != nullptr && missing.empty()) {
+    return {};
+  }
+  const Fact fact = MakeFact(bench_.options.fact, index);
+  const Result<Prompt> prompt = MakeBenchPrompt(bench_, fact);
+  if (!prompt.ok()) {
+    return prompt.status();
+  }
+  const auto describe = [&](const std::string& setting, const Answer& answer) {
+    const std::string text = hipattn_run::ReplaceInvalidUtf8(bench_.decode(answer.tokens));
+    return json{{"fact", index},
+                {"setting", setting},
+                {"right", text.find(fact.value) != std::string::npos},
+                {"answer", text},
+                {"tokens", answer.tokens},
+                {"seconds", answer.seconds}};
+  };
+  double text_seconds = 0;
+  Result<Sequence> dense_text = ReadText(prompt.value(), &text_seconds);
+  if (!dense_text.ok()) {
+    return dense_text.status();
+  }
+  observer_.Begin(nullptr, engines_[kDenseBlockTokens].get(), {});
+  const Result<Answer> dense = Decode(dense_text.value(), prompt.value());
+  if (!dense.ok()) {
+    return dense.status();
+  }
+  dense_text.value().reset();
+  json line = describe("dense", dense.value());
+  line["form"] = fact.form;
+  line["value"] = fact.value;
+  line["fact_begin"] = prompt.value().fact_begin;
+  line["text_tokens"] = prompt.value().tokens.size();
+  line["text_seconds"] = text_seconds;
+  const bool right = line["right"];
+  if (known == nullptr) {
+    RUN_RETURN_IF_ERROR(bench_.results->Add(std::move(line)));
+  }
+  while (right && !missing.empty()) {
+    const Setting& first = *missing[0];
+    const Result<Sequence> text = Replay(first);
+    if (!text.ok()) {
+      return text.status();
+    }
+    const auto shares = [&](const Setting* setting) { return ShareIndex(*setting, first); };
+    for (const Setting* setting : missing) {
+      if (!shares(setting)) {
+        continue;
+      }
+      Answer answer;
+      json measured;
+      RUN_RETURN_IF_ERROR(RunSetting(*setting, text.value(), prompt.value(), &answer, &measured));
+      measured.update(describe(setting->name, answer));
+      measured["spec"] = setting->spec;
+      measured["kl"] = KullbackLeibler(dense.value().first_logits, answer.first_logits);
+      measured["tokens_as_dense"] = SameTokens(answer.tokens, dense.value().tokens);
+      RUN_RETURN_IF_ERROR(bench_.results->Add(std::move(measured)));
+    }
+    // A copy, because `first` is one of them.
+    const std::vector<const Setting*> all = missing;
+    missing.clear();
+    std::copy_if(all.begin(), all.end(), std::back_inserter(missing), [&](const Setting* setting) {
+      return !shares(setting);
+    });
+  }
+  return {};
+}
+
+}  // namespace recall_bench
