@@ -28,6 +28,8 @@ target_link_libraries(hipattn_objects PRIVATE spdlog::spdlog_header_only fmt::fm
 if(HIPATTN_TBB)
   target_link_libraries(hipattn_objects PRIVATE TBB::tbb)
 endif()
+# Reference ops promise the kernels' bits: no product and sum may be fused there either.
+target_compile_options(hipattn_objects PRIVATE -ffp-contract=off)
 hipattn_warnings(hipattn_objects)
 
 # Kernel sources are compiled once per instruction set: HIPATTN_ISA names the set (and the namespace), its vector layer is

@@ -28,6 +28,8 @@ struct OpTable {
   Op<SummarizeParams> summarize_blocks;
   Op<ScoreParams> score_nodes;
   Op<EstimateParams> estimate_nodes;
+  Op<WriteSketchParams> write_sketches;
+  Op<ScoreSketchParams> score_sketches;
   Op<ScoreKeysParams> score_keys;
   Op<DecodeParams> sparse_decode;
   Op<RotatedParams> attend_rotated;

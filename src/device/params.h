@@ -202,6 +202,71 @@ struct EstimateParams {
 };
 
 // ------------------------------------------------------------------------------------------
+// write_sketches, score_sketches A sketch is 16 neighbouring keys in 2 bits per element, in a
+// Hadamard-rotated basis: element d of the rotated key of token t is about
+//   base_scale base[d] + step_scale step[d] code[t][d]
+// docs/search.md says how each is rounded. Sketch s covers the tokens [16 s, 16 s + 16) of the
+// text; a block has block_tokens / 16 of them. With D = SketchDims(head_dim), the 8 sketches of a
+// group lie together, one read:
+//   float step_scale[8], base_scale[8]; then 8 times
+//   int8 step[D], 0 to 127; int8 base[D], -127 to 127; uint32 codes[D / 16][16]
+// Bits 8 j + 2 s, + 1 of lane t of codes row i are the code of token t in dimension 16 i + 4 s + j,
+// so that (row >> 2 s) & 0x03030303 is what a dot product of bytes wants. Dimensions from head_dim
+// on are 0. Kept in chunks.
+struct SketchTable {
+  std::byte* const* chunks;  // group g is in chunks[g >> chunk_groups_log2]
+  uint32_t chunk_groups_log2;
+};
+inline constexpr uint32_t kSketchTokens = kPanelTokens;
+inline constexpr uint32_t kSketchScaleBytes = 2 * kFanOut * sizeof(float);
+
+constexpr uint32_t SketchDims(uint32_t head_dim) {
+  return (head_dim + 15) / 16 * 16;
+}
+constexpr uint64_t SketchBytes(uint32_t head_dim) {
+  return uint64_t{6} * SketchDims(head_dim);
+}
+// 9.5 % of the bytes of bf16 keys and values at head_dim 128, 9.6 % at 64.
+constexpr uint64_t SketchGroupBytes(uint32_t head_dim) {
+  return kSketchScaleBytes + kFanOut * SketchBytes(head_dim);
+}
+inline std::byte* SketchGroupAddress(const SketchTable& table,
+                                     uint64_t group_bytes,
+                                     uint32_t group) {
+  const uint32_t mask = (uint32_t{1} << table.chunk_groups_log2) - 1;
+  return table.chunks[group >> table.chunk_groups_log2] + (group & mask) * group_bytes;
+}
+
+// Sketches of whole blocks, from their keys as they are stored.
+struct WriteSketchJob {   // one (sequence, layer, kv head)
+  const uint32_t* slots;  // [first_block + num_blocks] block table from block 0
+  uint32_t first_block, num_blocks;
+  SketchTable table;  // with room for them
+};
+struct WriteSketchParams {
+  BlockPool pool;
+  const WriteSketchJob* jobs;
+  uint32_t num_jobs;
+};
+
+// scores[i] = max over rows and heads of log2 of the sum of exp(scale q.k) over the sketched keys
+// of a block, in whole numbers up to the last steps: the same bits on every device.
+struct ScoreSketchJob {  // one (query block, kv head)
+  SketchTable table;
+  const int32_t* blocks;  // [num_blocks]; NULL: the blocks from first_block on
+  uint32_t first_block;   // used when blocks is NULL
+  uint32_t num_blocks;
+  QueryRows rows;
+  float* scores;  // [num_blocks]
+};
+struct ScoreSketchParams {
+  const ScoreSketchJob* jobs;
+  uint32_t num_jobs;
+  uint32_t head_dim, block_tokens;
+  float scale;
+};
+
+// ------------------------------------------------------------------------------------------
 // score_keys scores[i] = max over rows and heads of q.K[token i] (raw, SPEC D9). With rope.mode !=
 // 0 keys are stored un-rotated: key i turns to key_pos[i], row r's queries to row_pos[r]. The slow
 // path of the reference searches and the exact scorer.

@@ -24,6 +24,8 @@ void LoadQ(const device::OpContext& context, const device::LoadQParams& params);
 void SummarizeBlocks(const device::OpContext& context, const device::SummarizeParams& params);
 void ScoreNodes(const device::OpContext& context, const device::ScoreParams& params);
 void EstimateNodes(const device::OpContext& context, const device::EstimateParams& params);
+void WriteSketches(const device::OpContext& context, const device::WriteSketchParams& params);
+void ScoreSketches(const device::OpContext& context, const device::ScoreSketchParams& params);
 void ScoreKeys(const device::OpContext& context, const device::ScoreKeysParams& params);
 void SparseDecode(const device::OpContext& context, const device::DecodeParams& params);
 void AttendRotated(const device::OpContext& context, const device::RotatedParams& params);

@@ -11,6 +11,7 @@
 #include "base/tree.h"
 #include "host/kernels/dispatch.h"
 #include "host/kernels/kernels.h"
+#include "host/kernels/steps.h"
 #include "host/kernels/token_rows.h"
 #include "host/vec/vec.h"
 
@@ -110,25 +111,10 @@ void SummarizeBlock(Tag tag, const Build& build, uint32_t block_idx, Triple* tri
   }
 }
 
-// SPEC D30: steps[d][16], the child's lane; returns the scale. NaN gives -127.
+// SPEC D30: steps[d][16], the child's lane; returns the scale.
 float Quantize(const float* x, uint32_t head_dim, size_t lane_stride, int8_t* lane) {
-  const int dims = static_cast<int>(head_dim);
-  VF largest = Zero();
-  int i = 0;
-  for (; i + kLanes <= dims; i += kLanes) {
-    largest = Max(Abs(Load(x + i)), largest);
-  }
-  if (i < dims) {
-    largest = Max(Abs(LoadFirst(x + i, dims - i)), largest);
-  }
-  const float scale = ReduceMax(largest) / 127.0F;
-  const VF divisor = Set1(scale > 0 ? scale : 1.0F);
   alignas(64) float steps[device::kMaxHeadDim + kLanes];
-  for (i = 0; i < dims; i += kLanes) {
-    const int rest = dims - i < kLanes ? dims - i : kLanes;
-    const VF ratio = Div(LoadFirst(x + i, rest), divisor);
-    Store(steps + i, Round(Min(Max(ratio, Set1(-127.0F)), Set1(127.0F))));
-  }
+  const float scale = ToSteps(x, static_cast<int>(head_dim), 127.0F, steps);
   for (uint32_t dim = 0; dim < head_dim; ++dim) {
     lane[dim * lane_stride] = static_cast<int8_t>(steps[dim]);
   }

@@ -17,6 +17,8 @@ const device::OpTable* Table() {
       .summarize_blocks = SummarizeBlocks,
       .score_nodes = ScoreNodes,
       .estimate_nodes = EstimateNodes,
+      .write_sketches = WriteSketches,
+      .score_sketches = ScoreSketches,
       .score_keys = ScoreKeys,
       .sparse_decode = SparseDecode,
       .attend_rotated = AttendRotated,

@@ -12,6 +12,8 @@ const device::OpTable& ReferenceOps() {
       .summarize_blocks = ref::SummarizeBlocks,
       .score_nodes = ref::ScoreNodes,
       .estimate_nodes = ref::EstimateNodes,
+      .write_sketches = ref::WriteSketches,
+      .score_sketches = ref::ScoreSketches,
       .score_keys = ref::ScoreKeys,
       .sparse_decode = ref::SparseDecode,
       .attend_rotated = ref::AttendRotated,

@@ -2,8 +2,8 @@
 // SPDX-FileCopyrightText: The hipattn authors
 //
 // The plain reference of every op: straightforward loops in f64, or in the f32 steps the
-// specification fixes (summaries, rotation, rounding to a storage type), single-threaded, compiled
-// once. What the kernels of every device are tested against; never chosen to serve.
+// specification fixes (summaries, sketches, rotation, rounding to a storage type), single-threaded,
+// compiled once. What the kernels of every device are tested against; never chosen to serve.
 #ifndef HIPATTN_HOST_REF_REFERENCE_TABLE_H_
 #define HIPATTN_HOST_REF_REFERENCE_TABLE_H_
 
@@ -21,6 +21,8 @@ void LoadQ(const device::OpContext& context, const device::LoadQParams& params);
 void SummarizeBlocks(const device::OpContext& context, const device::SummarizeParams& params);
 void ScoreNodes(const device::OpContext& context, const device::ScoreParams& params);
 void EstimateNodes(const device::OpContext& context, const device::EstimateParams& params);
+void WriteSketches(const device::OpContext& context, const device::WriteSketchParams& params);
+void ScoreSketches(const device::OpContext& context, const device::ScoreSketchParams& params);
 void ScoreKeys(const device::OpContext& context, const device::ScoreKeysParams& params);
 void SparseDecode(const device::OpContext& context, const device::DecodeParams& params);
 void AttendRotated(const device::OpContext& context, const device::RotatedParams& params);

@@ -29,7 +29,24 @@
 //   x the same in all lanes; add floats 8-15 to 0-7, which end in the first 8 lanes.
 // - Round: to the nearest integer, ties to even; |x| < 2^22
 // - Scale2: x * 2^n for whole numbers n in [-160, 127]; 0 or subnormal below n = -126
+// - Floor
 // - PrefetchL1, PrefetchL2
+//
+// and in whole numbers, for key sketches:
+//
+// - VI, VS: a vector of kLanes int32, of 2 * kLanes int16
+// - ZeroInts, ToFloat (VI to VF)
+// - LoadShorts, LoadBytes: 2 * kLanes int16, or int8 widened; StoreBytes: int16 that are in the
+// range
+//   of int8
+// - MulRound15: (a * b + 2^14) >> 15 of int16; not for -2^15 times -2^15
+// - DotAdd: c + the products of neighbouring pairs of int16
+// - SplitCodes: kLanes times 16 codes of two bits -> four vectors of bytes, byte j of lane t of
+//   vector s being bits 8 j + 2 s of lane t; DotCodes: c + the products of such bytes with 16 int8,
+//   weight 4 s + j for byte j of vector s
+// - MaxOfRows, SumOfRows: of four rows of 16 floats, or of four VI, into four places; sums of
+// floats
+//   in the order of ReduceAdd
 //
 // and this header what follows from those: Exp, Tanh. NaN stays NaN unless said otherwise above.
 //

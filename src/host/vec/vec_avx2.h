@@ -232,6 +232,75 @@ static inline VF Scale2(VF a, VF n) {
   return _mm256_mul_ps(a, _mm256_castsi256_ps(_mm256_slli_epi32(normal, 23)));
 }
 
+static inline VF Floor(VF a) {
+  return _mm256_floor_ps(a);
+}
+
+using VI = __m256i;
+using VS = __m256i;
+
+static inline VI ZeroInts() {
+  return _mm256_setzero_si256();
+}
+static inline VF ToFloat(VI a) {
+  return _mm256_cvtepi32_ps(a);
+}
+static inline VS LoadShorts(const int16_t* p) {
+  return _mm256_loadu_si256(reinterpret_cast<const __m256i*>(p));
+}
+static inline VS LoadBytes(const int8_t* p) {
+  return _mm256_cvtepi8_epi16(_mm_loadu_si128(reinterpret_cast<const __m128i*>(p)));
+}
+static inline void StoreBytes(int8_t* p, VS v) {
+  const __m128i bytes = _mm_packs_epi16(_mm256_castsi256_si128(v), _mm256_extracti128_si256(v, 1));
+  _mm_storeu_si128(reinterpret_cast<__m128i*>(p), bytes);
+}
+static inline VS MulRound15(VS a, VS b) {
+  return _mm256_mulhrs_epi16(a, b);
+}
+static inline VI DotAdd(VS a, VS b, VI c) {
+  return _mm256_add_epi32(c, _mm256_madd_epi16(a, b));
+}
+static inline void SplitCodes(const void* p, VI (&codes)[4]) {
+  const __m256i rows = _mm256_loadu_si256(static_cast<const __m256i*>(p));
+  const __m256i mask = _mm256_set1_epi32(0x03030303);
+  codes[0] = _mm256_and_si256(rows, mask);
+  codes[1] = _mm256_and_si256(_mm256_srli_epi32(rows, 2), mask);
+  codes[2] = _mm256_and_si256(_mm256_srli_epi32(rows, 4), mask);
+  codes[3] = _mm256_and_si256(_mm256_srli_epi32(rows, 6), mask);
+}
+static inline __m256i FourWeights(const int8_t* p) {
+  int32_t bits;
+  __builtin_memcpy(&bits, p, sizeof(bits));
+  return _mm256_set1_epi32(bits);
+}
+// Eight products of at most 3 * 128: no sum leaves 16 bits.
+static inline VI DotCodes(const VI (&codes)[4], const int8_t* weights, VI c) {
+  const __m256i first = _mm256_add_epi16(_mm256_maddubs_epi16(codes[0], FourWeights(weights)),
+                                         _mm256_maddubs_epi16(codes[1], FourWeights(weights + 4)));
+  const __m256i second =
+      _mm256_add_epi16(_mm256_maddubs_epi16(codes[2], FourWeights(weights + 8)),
+                       _mm256_maddubs_epi16(codes[3], FourWeights(weights + 12)));
+  return DotAdd(_mm256_add_epi16(first, second), _mm256_set1_epi16(1), c);
+}
+static inline void MaxOfRows(const VF (&rows)[4][2], float* out) {
+  for (int i = 0; i < 4; ++i) {
+    out[i] = ReduceMax(Max(rows[i][0], rows[i][1]));
+  }
+}
+static inline void SumOfRows(const VF (&rows)[4][2], float* out) {
+  for (int i = 0; i < 4; ++i) {
+    out[i] = ReduceAdd(Add(rows[i][0], rows[i][1]));
+  }
+}
+static inline void SumOfRows(const VI (&rows)[4], int32_t* out) {
+  const __m256i low = _mm256_hadd_epi32(rows[0], rows[1]);
+  const __m256i high = _mm256_hadd_epi32(rows[2], rows[3]);
+  const __m256i sums = _mm256_hadd_epi32(low, high);
+  _mm_storeu_si128(reinterpret_cast<__m128i*>(out),
+                   _mm_add_epi32(_mm256_castsi256_si128(sums), _mm256_extracti128_si256(sums, 1)));
+}
+
 static inline void PrefetchL1(const void* p) {
   _mm_prefetch(static_cast<const char*>(p), _MM_HINT_T0);
 }

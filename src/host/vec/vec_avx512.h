@@ -245,6 +245,113 @@ static inline VF Round(VF a) {
 static inline VF Scale2(VF a, VF n) {
   return _mm512_scalef_ps(a, n);
 }
+static inline VF Floor(VF a) {
+  return _mm512_roundscale_ps(a, _MM_FROUND_TO_NEG_INF | _MM_FROUND_NO_EXC);
+}
+
+using VI = __m512i;
+using VS = __m512i;
+
+static inline VI ZeroInts() {
+  return _mm512_setzero_si512();
+}
+static inline VF ToFloat(VI a) {
+  return _mm512_cvtepi32_ps(a);
+}
+static inline VS LoadShorts(const int16_t* p) {
+  return _mm512_loadu_si512(p);
+}
+static inline VS LoadBytes(const int8_t* p) {
+  return _mm512_cvtepi8_epi16(_mm256_loadu_si256(reinterpret_cast<const __m256i*>(p)));
+}
+static inline void StoreBytes(int8_t* p, VS v) {
+  _mm256_storeu_si256(reinterpret_cast<__m256i*>(p), _mm512_cvtepi16_epi8(v));
+}
+static inline VS MulRound15(VS a, VS b) {
+  return _mm512_mulhrs_epi16(a, b);
+}
+static inline VI DotAdd(VS a, VS b, VI c) {
+  return _mm512_add_epi32(c, _mm512_madd_epi16(a, b));
+}
+static inline void SplitCodes(const void* p, VI (&codes)[4]) {
+  const __m512i rows = _mm512_loadu_si512(p);
+  const __m512i mask = _mm512_set1_epi32(0x03030303);
+  codes[0] = _mm512_and_si512(rows, mask);
+  codes[1] = _mm512_and_si512(_mm512_srli_epi32(rows, 2), mask);
+  codes[2] = _mm512_and_si512(_mm512_srli_epi32(rows, 4), mask);
+  codes[3] = _mm512_and_si512(_mm512_srli_epi32(rows, 6), mask);
+}
+static inline __m512i FourWeights(const int8_t* p) {
+  int32_t bits;
+  __builtin_memcpy(&bits, p, sizeof(bits));
+  return _mm512_set1_epi32(bits);
+}
+static inline VI DotCodes(const VI (&codes)[4], const int8_t* weights, VI c) {
+#if defined(__AVX512VNNI__)
+  c = _mm512_dpbusd_epi32(c, codes[0], FourWeights(weights));
+  c = _mm512_dpbusd_epi32(c, codes[1], FourWeights(weights + 4));
+  c = _mm512_dpbusd_epi32(c, codes[2], FourWeights(weights + 8));
+  return _mm512_dpbusd_epi32(c, codes[3], FourWeights(weights + 12));
+#else  // eight products of at most 3 * 128: no sum leaves 16 bits
+  const __m512i first = _mm512_add_epi16(_mm512_maddubs_epi16(codes[0], FourWeights(weights)),
+                                         _mm512_maddubs_epi16(codes[1], FourWeights(weights + 4)));
+  const __m512i second =
+      _mm512_add_epi16(_mm512_maddubs_epi16(codes[2], FourWeights(weights + 8)),
+                       _mm512_maddubs_epi16(codes[3], FourWeights(weights + 12)));
+  return DotAdd(_mm512_add_epi16(first, second), _mm512_set1_epi16(1), c);
+#endif
+}
+
+// Quarters of two vectors side by side: the first halves of both, the second halves; then the even
+// quarters, the odd ones.
+static inline __m512 FirstHalves(__m512 a, __m512 b) {
+  return _mm512_shuffle_f32x4(a, b, 0x44);
+}
+static inline __m512 SecondHalves(__m512 a, __m512 b) {
+  return _mm512_shuffle_f32x4(a, b, 0xee);
+}
+static inline __m512 EvenQuarters(__m512 a, __m512 b) {
+  return _mm512_shuffle_f32x4(a, b, 0x88);
+}
+static inline __m512 OddQuarters(__m512 a, __m512 b) {
+  return _mm512_shuffle_f32x4(a, b, 0xdd);
+}
+// Lane 0 of every quarter.
+static inline __m128 FirstOfQuarters(__m512 v) {
+  const __m512i lanes = _mm512_setr_epi32(0, 4, 8, 12, 0, 4, 8, 12, 0, 4, 8, 12, 0, 4, 8, 12);
+  return _mm512_castps512_ps128(_mm512_permutexvar_ps(lanes, v));
+}
+static inline void MaxOfRows(const VF (&rows)[4][1], float* out) {
+  const __m512 low =
+      _mm512_max_ps(FirstHalves(rows[0][0], rows[1][0]), SecondHalves(rows[0][0], rows[1][0]));
+  const __m512 high =
+      _mm512_max_ps(FirstHalves(rows[2][0], rows[3][0]), SecondHalves(rows[2][0], rows[3][0]));
+  __m512 four = _mm512_max_ps(EvenQuarters(low, high), OddQuarters(low, high));
+  four = _mm512_max_ps(four, _mm512_permute_ps(four, 0x4e));
+  four = _mm512_max_ps(four, _mm512_permute_ps(four, 0xb1));
+  _mm_storeu_ps(out, FirstOfQuarters(four));
+}
+static inline void SumOfRows(const VF (&rows)[4][1], float* out) {
+  const __m512 low =
+      _mm512_add_ps(FirstHalves(rows[0][0], rows[1][0]), SecondHalves(rows[0][0], rows[1][0]));
+  const __m512 high =
+      _mm512_add_ps(FirstHalves(rows[2][0], rows[3][0]), SecondHalves(rows[2][0], rows[3][0]));
+  __m512 four = _mm512_add_ps(EvenQuarters(low, high), OddQuarters(low, high));
+  four = _mm512_add_ps(four, _mm512_permute_ps(four, 0x4e));
+  four = _mm512_add_ps(four, _mm512_permute_ps(four, 0xb1));
+  _mm_storeu_ps(out, FirstOfQuarters(four));
+}
+static inline void SumOfRows(const VI (&rows)[4], int32_t* out) {
+  const __m512i low = _mm512_add_epi32(_mm512_shuffle_i32x4(rows[0], rows[1], 0x44),
+                                       _mm512_shuffle_i32x4(rows[0], rows[1], 0xee));
+  const __m512i high = _mm512_add_epi32(_mm512_shuffle_i32x4(rows[2], rows[3], 0x44),
+                                        _mm512_shuffle_i32x4(rows[2], rows[3], 0xee));
+  __m512i four = _mm512_add_epi32(_mm512_shuffle_i32x4(low, high, 0x88),
+                                  _mm512_shuffle_i32x4(low, high, 0xdd));
+  four = _mm512_add_epi32(four, _mm512_shuffle_epi32(four, _MM_PERM_BADC));
+  four = _mm512_add_epi32(four, _mm512_shuffle_epi32(four, _MM_PERM_CDAB));
+  _mm_storeu_ps(reinterpret_cast<float*>(out), FirstOfQuarters(_mm512_castsi512_ps(four)));
+}
 
 static inline void PrefetchL1(const void* p) {
   _mm_prefetch(static_cast<const char*>(p), _MM_HINT_T0);

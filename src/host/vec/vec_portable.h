@@ -208,6 +208,90 @@ static inline VF Scale2(VF a, VF n) {
   return {a.lo * PowerOf2(n.lo), a.hi * PowerOf2(n.hi)};
 }
 
+static inline VF Floor(VF a) {
+  const VF near = Round(a);
+  return Sub(near, Select(Less(a, near), Set1(1.0F), Zero()));
+}
+
+struct VI {
+  Int4 lo, hi;
+};
+struct VS {
+  int16_t lanes[16];
+};
+
+static inline VI ZeroInts() {
+  return {Splat4(0), Splat4(0)};
+}
+static inline VF ToFloat(VI a) {
+  return {__builtin_convertvector(a.lo, Float4), __builtin_convertvector(a.hi, Float4)};
+}
+static inline VS LoadShorts(const int16_t* p) {
+  VS v;
+  __builtin_memcpy(&v, p, sizeof(v));
+  return v;
+}
+static inline VS LoadBytes(const int8_t* p) {
+  VS v;
+  for (int i = 0; i < 2 * kLanes; ++i) {
+    v.lanes[i] = p[i];
+  }
+  return v;
+}
+static inline void StoreBytes(int8_t* p, const VS& v) {
+  for (int i = 0; i < 2 * kLanes; ++i) {
+    p[i] = static_cast<int8_t>(v.lanes[i]);
+  }
+}
+static inline VS MulRound15(const VS& a, const VS& b) {
+  VS v;
+  for (int i = 0; i < 2 * kLanes; ++i) {
+    v.lanes[i] = static_cast<int16_t>((a.lanes[i] * b.lanes[i] + (1 << 14)) >> 15);
+  }
+  return v;
+}
+static inline VI DotAdd(const VS& a, const VS& b, VI c) {
+  int32_t sums[kLanes];
+  for (int i = 0; i < kLanes; ++i) {
+    sums[i] = a.lanes[2 * i] * b.lanes[2 * i] + a.lanes[2 * i + 1] * b.lanes[2 * i + 1];
+  }
+  return {c.lo + Int4{sums[0], sums[1], sums[2], sums[3]},
+          c.hi + Int4{sums[4], sums[5], sums[6], sums[7]}};
+}
+static inline void SplitCodes(const void* p, VI (&codes)[4]) {
+  VI rows;
+  __builtin_memcpy(&rows, p, sizeof(rows));
+  for (int s = 0; s < 4; ++s) {
+    codes[s] = {(rows.lo >> (2 * s)) & 0x03030303, (rows.hi >> (2 * s)) & 0x03030303};
+  }
+}
+static inline VI DotCodes(const VI (&codes)[4], const int8_t* weights, VI c) {
+  for (int s = 0; s < 4; ++s) {
+    for (int j = 0; j < 4; ++j) {
+      const int32_t weight = weights[4 * s + j];
+      c.lo += ((codes[s].lo >> (8 * j)) & 3) * weight;
+      c.hi += ((codes[s].hi >> (8 * j)) & 3) * weight;
+    }
+  }
+  return c;
+}
+static inline void MaxOfRows(const VF (&rows)[4][2], float* out) {
+  for (int i = 0; i < 4; ++i) {
+    out[i] = ReduceMax(Max(rows[i][0], rows[i][1]));
+  }
+}
+static inline void SumOfRows(const VF (&rows)[4][2], float* out) {
+  for (int i = 0; i < 4; ++i) {
+    out[i] = ReduceAdd(Add(rows[i][0], rows[i][1]));
+  }
+}
+static inline void SumOfRows(const VI (&rows)[4], int32_t* out) {
+  for (int i = 0; i < 4; ++i) {
+    const Int4 four = rows[i].lo + rows[i].hi;
+    out[i] = four[0] + four[1] + four[2] + four[3];
+  }
+}
+
 static inline void PrefetchL1(const void* p) {
   __builtin_prefetch(p, 0, 3);
 }

@@ -1,0 +1,352 @@
+// SPDX-License-Identifier: Apache-2.0
+// SPDX-FileCopyrightText: The hipattn authors
+//
+// score_sketches: log-sum-exp of a query's products with the sketched keys of a block, best over
+// rows and heads (docs/search.md, device/params.h).
+//
+// One row of codes is 16 dimensions of 16 tokens, a token per lane, so the products of a whole
+// sketch end in one sum per token. What a code is multiplied by, q times the sketch's step, is
+// rounded to int8 once per sketch and query; sums of whole numbers have no order. Horizontal steps
+// (the best token, the sum of powers, q times base) are taken for four sketches at once.
+//
+// A batch is some tens of sketches of one job, by their place in its list. Parallel work is a run
+// of batches. While four sketches are multiplied, the lines of those kAhead places later are
+// prefetched.
+#include "device/executor.h"
+#include "host/kernels/hadamard.h"
+#include "host/kernels/kernels.h"
+#include "host/kernels/steps.h"
+#include "host/vec/vec.h"
+
+namespace hipattn::host::HIPATTN_ISA {
+namespace {
+
+using device::kSketchTokens;
+using device::ScoreSketchJob;
+using device::ScoreSketchParams;
+
+constexpr uint32_t kBatchSketches = 64;
+constexpr uint32_t kAhead = 16;
+constexpr uint32_t kAtOnce = 4;                               // sketches of a horizontal step
+constexpr uint32_t kTileQueries = kRegisters / 4;             // a sum of one vector for each
+constexpr uint32_t kTasksPerThread = 4;                       // evens out threads that start late
+constexpr uint32_t kDims = device::kMaxHeadDim + 2 * kLanes;  // room for a vector of int16 too many
+constexpr float kMinusInf = -__builtin_inff();
+
+struct Batch {
+  uint32_t num_sketches;  // a multiple of kAtOnce: the last one is repeated
+  uint32_t num_blocks;
+  const std::byte* sketch[kBatchSketches + kAhead];
+  const std::byte* scales[kBatchSketches + kAhead];
+  float step_scale[kBatchSketches];
+  float base_scale[kBatchSketches];
+  float best[kBatchSketches];  // by block
+};
+
+// Queries in whole numbers; one step of q times one step of a sketch's scale 1 is `unit`.
+struct Queries {
+  uint32_t count;
+  float unit[kTileQueries];
+  alignas(64) int16_t q[kTileQueries][kDims];
+};
+
+// What is known of every sketch of a batch for one query.
+struct Sums {
+  alignas(64) float step_unit[kBatchSketches];
+  alignas(64) float top[kBatchSketches];    // the best token's sum of codes
+  alignas(64) float power[kBatchSketches];  // sum over the tokens of 2^(score - best score)
+  alignas(64) int32_t base[kBatchSketches];
+};
+
+// Of four sketches: sums of codes by query, sketch and token, and parts of q.base.
+struct Four {
+  alignas(64) float sums[kTileQueries][kAtOnce][kSketchTokens];
+  VI base[kTileQueries][kAtOnce];
+};
+
+void LoadQueries(const ScoreSketchParams& params,
+                 const device::QueryRows& rows,
+                 uint32_t first,
+                 Queries* queries) {
+  const uint32_t left = rows.num_rows * rows.group - first;
+  queries->count = left < kTileQueries ? left : kTileQueries;
+  for (uint32_t i = 0; i < queries->count; ++i) {
+    const uint32_t vector = first + i;
+    const float* q = rows.q + vector / rows.group * rows.row_stride +
+                     uint64_t{vector % rows.group} * params.head_dim;
+    alignas(64) float rotated[device::kMaxHeadDim];
+    alignas(64) float steps[device::kMaxHeadDim + kLanes];
+    __builtin_memcpy(rotated, q, params.head_dim * sizeof(float));
+    HadamardRow(params.head_dim, rotated);
+    const float scale = ToSteps(rotated, static_cast<int>(params.head_dim), 32767.0F, steps);
+    queries->unit[i] = scale * (params.scale * 1.44269504F);
+    for (uint32_t dim = 0; dim < kDims; ++dim) {
+      queries->q[i][dim] = dim < params.head_dim ? static_cast<int16_t>(steps[dim]) : int16_t{0};
+    }
+  }
+}
+
+uint32_t SketchesPerBlock(const ScoreSketchParams& params) {
+  return params.block_tokens / kSketchTokens;
+}
+
+// Number of the sketch at `place` of a job's list.
+uint32_t SketchNumber(const ScoreSketchParams& params, const ScoreSketchJob& job, uint32_t place) {
+  const uint32_t per_block = SketchesPerBlock(params);
+  const uint32_t i = place / per_block;
+  const uint32_t block =
+      job.blocks == nullptr ? job.first_block + i : static_cast<uint32_t>(job.blocks[i]);
+  return block * per_block + place % per_block;
+}
+
+// Sketches [first, ..) of the job's list, and behind them those to prefetch.
+void FillBatch(const ScoreSketchParams& params,
+               const ScoreSketchJob& job,
+               uint32_t first,
+               Batch* batch) {
+  const uint64_t group_bytes = device::SketchGroupBytes(params.head_dim);
+  const uint64_t sketch_bytes = device::SketchBytes(params.head_dim);
+  const uint32_t total = job.num_blocks * SketchesPerBlock(params);
+  const uint32_t count = total - first < kBatchSketches ? total - first : kBatchSketches;
+  batch->num_blocks = count / SketchesPerBlock(params);
+  batch->num_sketches = (count + kAtOnce - 1) / kAtOnce * kAtOnce;
+  for (uint32_t i = 0; i < batch->num_sketches + kAhead; ++i) {
+    // The list goes on behind the batch, but not behind its own end.
+    const uint32_t place = i < batch->num_sketches && i >= count ? first + count - 1 : first + i;
+    const uint32_t number = SketchNumber(params, job, place < total ? place : total - 1);
+    const std::byte* group = device::SketchGroupAddress(job.table, group_bytes, number / kFanOut);
+    const uint32_t child = number % kFanOut;
+    batch->scales[i] = group + child * sizeof(float);
+    batch->sketch[i] = group + device::kSketchScaleBytes + child * sketch_bytes;
+  }
+}
+
+void Prefetch(const Batch& batch, uint32_t at, uint64_t sketch_bytes) {
+  for (uint32_t i = at + kAhead; i < at + kAhead + kAtOnce; ++i) {
+    PrefetchL2(batch.scales[i]);
+    for (uint64_t line = 0; line < sketch_bytes; line += 64) {
+      PrefetchL2(batch.sketch[i] + line);
+    }
+  }
+}
+
+// Sums of one sketch, `at` of four.
+template <uint32_t H>
+inline void SumSketch(
+    const std::byte* sketch, const Queries& queries, int dims, uint32_t at, Four* four) {
+  const auto* step = reinterpret_cast<const int8_t*>(sketch);
+  const auto* base = step + dims;
+  const auto* codes = sketch + 2 * static_cast<int64_t>(dims);
+  alignas(64) int8_t weights[H][kDims];
+  VI products[H];
+  HIPATTN_UNROLL
+  for (uint32_t h = 0; h < H; ++h) {
+    products[h] = ZeroInts();
+  }
+  for (int dim = 0; dim < dims; dim += 2 * kLanes) {
+    const VS steps = LoadBytes(step + dim);
+    const VS bases = LoadBytes(base + dim);
+    HIPATTN_UNROLL
+    for (uint32_t h = 0; h < H; ++h) {
+      const VS q = LoadShorts(queries.q[h] + dim);
+      StoreBytes(weights[h] + dim, MulRound15(q, steps));
+      products[h] = DotAdd(q, bases, products[h]);
+    }
+  }
+  HIPATTN_UNROLL
+  for (uint32_t h = 0; h < H; ++h) {
+    four->base[h][at] = products[h];
+  }
+  HIPATTN_UNROLL
+  for (int part = 0; part < kPanelVectors; ++part) {
+    VI sum[H];
+    HIPATTN_UNROLL
+    for (uint32_t h = 0; h < H; ++h) {
+      sum[h] = ZeroInts();
+    }
+    for (int dim = 0; dim < dims; dim += 16) {
+      VI split[4];
+      SplitCodes(codes + dim * 4 + part * kLanes * 4, split);
+      HIPATTN_UNROLL
+      for (uint32_t h = 0; h < H; ++h) {
+        sum[h] = DotCodes(split, weights[h] + dim, sum[h]);
+      }
+    }
+    HIPATTN_UNROLL
+    for (uint32_t h = 0; h < H; ++h) {
+      Store(four->sums[h][at] + part * kLanes, ToFloat(sum[h]));
+    }
+  }
+}
+
+// About 2^y for y <= 0, at least 2^-126.
+inline VF PowerOf2(VF y) {
+  const VF bounded = Max(y, Set1(-126.0F));
+  const VF whole = Floor(bounded);
+  const VF part = Sub(bounded, whole);
+  const VF slope = Add(Mul(part, Set1(87.0F / 256)), Set1(169.0F / 256));
+  return Scale2(Add(Mul(slope, part), Set1(1.0F)), whole);
+}
+
+// Best token, sum of powers and q.base of the four sketches from `at` on, for one query.
+void FinishFour(const Four& four, uint32_t h, uint32_t at, Sums* sums) {
+  VF rows[kAtOnce][kPanelVectors];
+  HIPATTN_UNROLL
+  for (uint32_t i = 0; i < kAtOnce; ++i) {
+    HIPATTN_UNROLL
+    for (int part = 0; part < kPanelVectors; ++part) {
+      rows[i][part] = Load(four.sums[h][i] + part * kLanes);
+    }
+  }
+  MaxOfRows(rows, sums->top + at);
+  HIPATTN_UNROLL
+  for (uint32_t i = 0; i < kAtOnce; ++i) {
+    HIPATTN_UNROLL
+    for (int part = 0; part < kPanelVectors; ++part) {
+      const VF below = Sub(rows[i][part], Set1(sums->top[at + i]));
+      rows[i][part] = PowerOf2(Mul(below, Set1(sums->step_unit[at + i])));
+    }
+  }
+  SumOfRows(rows, sums->power + at);
+  SumOfRows(four.base[h], sums->base + at);
+}
+
+// About log2(x) for 1 <= x <= 16.
+inline float Log2(float x) {
+  int32_t bits;
+  __builtin_memcpy(&bits, &x, sizeof(bits));
+  const auto exponent = static_cast<float>((bits >> 23) - 127);
+  const int32_t fraction = (bits & 0x7fffff) | 0x3f800000;
+  float part;
+  __builtin_memcpy(&part, &fraction, sizeof(part));
+  part = part - 1.0F;
+  return exponent + (part * (-87.0F / 256) + 343.0F / 256) * part;
+}
+
+inline float ScalarPowerOf2(float y) {
+  alignas(64) float power[kLanes];
+  Store(power, PowerOf2(Set1(y)));
+  return power[0];
+}
+
+// Folds one query's scores into the blocks' best.
+void FinishBatch(float unit, uint32_t per_block, const Sums& sums, Batch* batch) {
+  alignas(64) float scores[kBatchSketches];
+  for (uint32_t i = 0; i < batch->num_sketches; ++i) {
+    const float base_unit = unit * batch->base_scale[i];
+    const float best =
+        base_unit * static_cast<float>(sums.base[i]) + sums.step_unit[i] * sums.top[i];
+    scores[i] = best + Log2(sums.power[i]);
+  }
+  for (uint32_t i = 0; i < batch->num_blocks; ++i) {
+    float score = scores[i * per_block];
+    if (per_block > 1) {
+      for (uint32_t j = 1; j < per_block; ++j) {
+        score = scores[i * per_block + j] > score ? scores[i * per_block + j] : score;
+      }
+      float power = 0.0F;
+      for (uint32_t j = 0; j < per_block; ++j) {
+        power = power + ScalarPowerOf2(scores[i * per_block + j] - score);
+      }
+      score = score + Log2(power);
+    }
+    batch->best[i] = score > batch->best[i] ? score : batch->best[i];
+  }
+}
+
+template <uint32_t H>
+void ScoreTile(const ScoreSketchParams& params, const Queries& queries, Batch* batch) {
+  const uint64_t sketch_bytes = device::SketchBytes(params.head_dim);
+  const int dims = static_cast<int>(device::SketchDims(params.head_dim));
+  Sums sums[H];
+  for (uint32_t h = 0; h < H; ++h) {
+    const float step = queries.unit[h] * 32768.0F;
+    for (uint32_t i = 0; i < batch->num_sketches; ++i) {
+      sums[h].step_unit[i] = step * batch->step_scale[i];
+    }
+  }
+  Four four;
+  for (uint32_t at = 0; at < batch->num_sketches; at += kAtOnce) {
+    Prefetch(*batch, at, sketch_bytes);
+    for (uint32_t i = 0; i < kAtOnce; ++i) {
+      SumSketch<H>(batch->sketch[at + i], queries, dims, i, &four);
+    }
+    for (uint32_t h = 0; h < H; ++h) {
+      FinishFour(four, h, at, &sums[h]);
+    }
+  }
+  for (uint32_t h = 0; h < H; ++h) {
+    FinishBatch(queries.unit[h], SketchesPerBlock(params), sums[h], batch);
+  }
+}
+
+template <uint32_t H>
+void ScoreQueries(const ScoreSketchParams& params, const Queries& queries, Batch* batch) {
+  if constexpr (H > 0) {
+    if (queries.count == H) {
+      return ScoreTile<H>(params, queries, batch);
+    }
+    ScoreQueries<H - 1>(params, queries, batch);
+  }
+}
+
+uint32_t NumBatches(const ScoreSketchParams& params, const ScoreSketchJob& job) {
+  const uint64_t sketches = uint64_t{job.num_blocks} * SketchesPerBlock(params);
+  return static_cast<uint32_t>((sketches + kBatchSketches - 1) / kBatchSketches);
+}
+
+// Batches [first, last), counted over all jobs. Queries that fit one tile are loaded once per job.
+void RunBatches(const ScoreSketchParams& params, uint64_t first, uint64_t last) {
+  Batch batch;
+  Queries queries;
+  uint64_t batch_base = 0;
+  for (uint32_t job_idx = 0; job_idx < params.num_jobs && batch_base < last; ++job_idx) {
+    const ScoreSketchJob& job = params.jobs[job_idx];
+    const uint64_t job_end = batch_base + NumBatches(params, job);
+    const uint32_t num_queries = job.rows.num_rows * job.rows.group;
+    bool loaded = false;
+    for (uint64_t i = first > batch_base ? first : batch_base; i < job_end && i < last; ++i) {
+      const uint32_t first_sketch = static_cast<uint32_t>(i - batch_base) * kBatchSketches;
+      FillBatch(params, job, first_sketch, &batch);
+      for (uint32_t sketch = 0; sketch < batch.num_sketches; ++sketch) {
+        const auto* scale = reinterpret_cast<const float*>(batch.scales[sketch]);
+        batch.step_scale[sketch] = scale[0];
+        batch.base_scale[sketch] = scale[kFanOut];
+      }
+      for (uint32_t block = 0; block < batch.num_blocks; ++block) {
+        batch.best[block] = kMinusInf;
+      }
+      for (uint32_t query = 0; query < num_queries; query += kTileQueries) {
+        if (!loaded || num_queries > kTileQueries) {
+          LoadQueries(params, job.rows, query, &queries);
+          loaded = true;
+        }
+        ScoreQueries<kTileQueries>(params, queries, &batch);
+      }
+      __builtin_memcpy(job.scores + first_sketch / SketchesPerBlock(params),
+                       batch.best,
+                       batch.num_blocks * sizeof(float));
+    }
+    batch_base = job_end;
+  }
+}
+
+}  // namespace
+
+void ScoreSketches(const device::OpContext& context, const ScoreSketchParams& params) {
+  uint64_t num_batches = 0;
+  for (uint32_t i = 0; i < params.num_jobs; ++i) {
+    num_batches += NumBatches(params, params.jobs[i]);
+  }
+  if (num_batches == 0) {
+    return;
+  }
+  const uint64_t threads = context.executor->concurrency();
+  const uint64_t wanted = threads == 1 ? 1 : threads * kTasksPerThread;
+  const uint64_t num_tasks = num_batches < wanted ? num_batches : wanted;
+  device::ParallelFor(*context.executor, num_tasks, [&](size_t task) {
+    RunBatches(params, num_batches * task / num_tasks, num_batches * (task + 1) / num_tasks);
+  });
+}
+
+}  // namespace hipattn::host::HIPATTN_ISA

@@ -1,0 +1,171 @@
+// SPDX-License-Identifier: Apache-2.0
+// SPDX-FileCopyrightText: The hipattn authors
+//
+// write_sketches: 16 keys of a panel as one sketch (docs/search.md, device/params.h). A vector
+// holds one dimension of the panel's tokens throughout, as the panel itself does.
+//
+// Every product is rounded before it is added (the kernels are compiled with -ffp-contract=off), so
+// the bits are those of the reference on every instruction set.
+#include "host/kernels/dispatch.h"
+#include "host/kernels/hadamard.h"
+#include "host/kernels/kernels.h"
+#include "host/kernels/steps.h"
+#include "host/vec/vec.h"
+
+namespace hipattn::host::HIPATTN_ISA {
+namespace {
+
+using device::kSketchTokens;
+
+// One panel on its way to a sketch.
+struct Panel {
+  alignas(64) float keys[device::kMaxHeadDim * kSketchTokens];  // [head_dim][16], rotated
+  alignas(64) float step[device::kMaxHeadDim + kLanes];
+  alignas(64) float base[device::kMaxHeadDim + kLanes];
+  alignas(64) float steps[device::kMaxHeadDim + kLanes];
+};
+
+// Where one sketch lies.
+struct Sketch {
+  float* step_scale;
+  float* base_scale;
+  int8_t* step;
+  int8_t* base;
+  uint32_t* codes;
+  uint32_t dims;
+};
+
+Sketch SketchAt(const device::SketchTable& table, uint32_t head_dim, uint32_t index) {
+  std::byte* group =
+      device::SketchGroupAddress(table, device::SketchGroupBytes(head_dim), index / kFanOut);
+  auto* scales = reinterpret_cast<float*>(group);
+  std::byte* data =
+      group + device::kSketchScaleBytes + index % kFanOut * device::SketchBytes(head_dim);
+  const uint32_t dims = device::SketchDims(head_dim);
+  return {scales + index % kFanOut,
+          scales + kFanOut + index % kFanOut,
+          reinterpret_cast<int8_t*>(data),
+          reinterpret_cast<int8_t*>(data) + dims,
+          reinterpret_cast<uint32_t*>(data + 2 * size_t{dims}),
+          dims};
+}
+
+float MeanOfTokens(const VF (&row)[kPanelVectors]) {
+  if constexpr (kPanelVectors == 1) {
+    return ReduceAdd(row[0]) / static_cast<float>(kSketchTokens);
+  } else {
+    return ReduceAdd(Add(row[0], row[1])) / static_cast<float>(kSketchTokens);
+  }
+}
+
+// base[d] = the mean of dimension d, step[d] = 1.25 times the mean distance from it.
+void Spread(uint32_t head_dim, Panel* panel) {
+  for (uint32_t dim = 0; dim < head_dim; ++dim) {
+    VF row[kPanelVectors];
+    HIPATTN_UNROLL
+    for (int i = 0; i < kPanelVectors; ++i) {
+      row[i] = Load(panel->keys + dim * kSketchTokens + i * kLanes);
+    }
+    const float mean = MeanOfTokens(row);
+    HIPATTN_UNROLL
+    for (int i = 0; i < kPanelVectors; ++i) {
+      row[i] = Abs(Sub(row[i], Set1(mean)));
+    }
+    panel->base[dim] = mean;
+    panel->step[dim] = 1.25F * MeanOfTokens(row);
+  }
+}
+
+// Steps as the sketch keeps them; step[d] and base[d] become what they stand for.
+void WriteLevels(uint32_t head_dim, const Sketch& sketch, Panel* panel) {
+  const int dims = static_cast<int>(head_dim);
+  *sketch.step_scale = ToSteps(panel->step, dims, 127.0F, panel->steps);
+  for (uint32_t dim = 0; dim < head_dim; ++dim) {
+    const float steps = panel->steps[dim] > 0 ? panel->steps[dim] : 0.0F;
+    sketch.step[dim] = static_cast<int8_t>(steps);
+    panel->step[dim] = *sketch.step_scale * steps;
+    panel->base[dim] = panel->base[dim] - 1.5F * panel->step[dim];
+  }
+  *sketch.base_scale = ToSteps(panel->base, dims, 127.0F, panel->steps);
+  for (uint32_t dim = 0; dim < head_dim; ++dim) {
+    sketch.base[dim] = static_cast<int8_t>(panel->steps[dim]);
+    panel->base[dim] = *sketch.base_scale * panel->steps[dim];
+  }
+  for (uint32_t dim = head_dim; dim < sketch.dims; ++dim) {
+    sketch.step[dim] = 0;
+    sketch.base[dim] = 0;
+  }
+}
+
+void WriteCodes(uint32_t head_dim, const Sketch& sketch, const Panel& panel) {
+  for (uint32_t row = 0; row < sketch.dims / kSketchTokens; ++row) {
+    uint32_t codes[kSketchTokens] = {};
+    for (uint32_t i = 0; i < kSketchTokens && row * kSketchTokens + i < head_dim; ++i) {
+      const uint32_t dim = row * kSketchTokens + i;
+      const float* keys = panel.keys + dim * kSketchTokens;
+      const float base = panel.base[dim];
+      const float inverse = panel.step[dim] > 0 ? 1.0F / panel.step[dim] : 0.0F;
+      const uint32_t shift = i % 4 * 8 + i / 4 * 2;
+      for (uint32_t t = 0; t < kSketchTokens; ++t) {
+        const float level = (keys[t] - base) * inverse + 0.5F;
+        const float above = level > 0 ? level : 0.0F;
+        codes[t] |= static_cast<uint32_t>(static_cast<int32_t>(above < 3 ? above : 3.0F)) << shift;
+      }
+    }
+    __builtin_memcpy(sketch.codes + row * kSketchTokens, codes, sizeof(codes));
+  }
+}
+
+template <typename Tag>
+void WriteBlock(Tag tag,
+                const device::WriteSketchParams& params,
+                const device::WriteSketchJob& job,
+                uint32_t block) {
+  const uint32_t head_dim = params.pool.head_dim;
+  const auto* keys = reinterpret_cast<const typename Tag::Elem*>(
+      device::BlockAddress(params.pool, job.slots[block]));
+  const uint32_t panels = params.pool.block_tokens / kSketchTokens;
+  Panel panel;
+  for (uint32_t i = 0; i < panels; ++i) {
+    ConvertRow(F32{},
+               panel.keys,
+               tag,
+               keys + size_t{i} * head_dim * kSketchTokens,
+               static_cast<int>(head_dim * kSketchTokens));
+    HadamardPanel(head_dim, panel.keys);
+    Spread(head_dim, &panel);
+    const Sketch sketch = SketchAt(job.table, head_dim, block * panels + i);
+    WriteLevels(head_dim, sketch, &panel);
+    WriteCodes(head_dim, sketch, panel);
+  }
+}
+
+}  // namespace
+
+void WriteSketches(const device::OpContext& context, const device::WriteSketchParams& params) {
+  constexpr uint32_t kTaskBlocks = 8;
+  const uint64_t block_elements = uint64_t{params.pool.block_tokens} * params.pool.head_dim;
+  uint64_t num_tasks = 0;
+  uint64_t num_blocks = 0;
+  for (uint32_t i = 0; i < params.num_jobs; ++i) {
+    num_tasks += (params.jobs[i].num_blocks + kTaskBlocks - 1) / kTaskBlocks;
+    num_blocks += params.jobs[i].num_blocks;
+  }
+  WithTag(params.pool.kv_dtype, [&](auto tag) {
+    RunTasks(context, num_tasks, num_blocks * block_elements, [&](size_t task) {
+      const device::WriteSketchJob* job = params.jobs;
+      uint64_t at = task;
+      while (at >= (job->num_blocks + kTaskBlocks - 1) / kTaskBlocks) {
+        at -= (job->num_blocks + kTaskBlocks - 1) / kTaskBlocks;
+        ++job;
+      }
+      const uint32_t end = job->first_block + job->num_blocks;
+      const uint32_t begin = job->first_block + static_cast<uint32_t>(at) * kTaskBlocks;
+      for (uint32_t i = begin; i < end && i < begin + kTaskBlocks; ++i) {
+        WriteBlock(tag, params, *job, i);
+      }
+    });
+  });
+}
+
+}  // namespace hipattn::host::HIPATTN_ISA
