@@ -28,22 +28,23 @@ struct Piece {
   const std::byte* v[kMaxPanels];  // row of lane 0
   int begin[kMaxPanels];           // live lanes [begin, end)
   int end[kMaxPanels];
-  int num_blocks;
-  const std::byte* blocks[device::kPieceBlocks];
+  const std::byte* blocks[device::kPieceBlocks];  // of a short piece: the last one again
 };
 
-// Where the prefetching of a piece stands: line `offset` of blocks[block] is next.
+// Where the prefetching of two pieces stands, whose blocks are read in lockstep: line `offset` of
+// their blocks[block] is next. Each line is asked for twice, as a prefetch is dropped when the miss
+// buffers are full: while its piece is the later one, and again when it is the next one.
 struct Prefetcher {
-  const std::byte* const* blocks;
-  int num_blocks;
-  int block;
-  int offset;
+  const std::byte* const* next;
+  const std::byte* const* later;
+  uint32_t block;
+  uint32_t offset;
 };
 
 static inline void PrefetchNext(Prefetcher* prefetcher) {
-  PrefetchL2(prefetcher->blocks[prefetcher->block] + prefetcher->offset);
-  ++prefetcher->block;
-  if (prefetcher->block == prefetcher->num_blocks) {
+  PrefetchL2(prefetcher->next[prefetcher->block] + prefetcher->offset);
+  PrefetchL2(prefetcher->later[prefetcher->block] + prefetcher->offset);
+  if (++prefetcher->block == device::kPieceBlocks) {
     prefetcher->block = 0;
     prefetcher->offset += kLineBytes;
   }
@@ -113,9 +114,12 @@ class PieceWalk {
     piece->opens_split = piece_ == 0;
     piece->closes_split = end == split_end;
     piece->num_panels = 0;
-    piece->num_blocks = 0;
     for (uint32_t i = begin; i < end; ++i) {
       AddPanels(RangeAt(params_, job, i), piece);
+      piece->blocks[i - begin] = device::BlockAddress(params_.pool, RangeAt(params_, job, i).slot);
+    }
+    for (uint32_t i = end - begin; i < device::kPieceBlocks; ++i) {
+      piece->blocks[i] = piece->blocks[end - begin - 1];
     }
     if (piece->closes_split) {
       NextUnit();
@@ -134,7 +138,6 @@ class PieceWalk {
         uint64_t{device::kPanelTokens} * pool.head_dim * DTypeBytes(pool.kv_dtype);
     const std::byte* block = device::BlockAddress(pool, range.slot);
     const std::byte* values = block + pool.block_bytes / 2;
-    piece->blocks[piece->num_blocks++] = block;
     for (int first = range.begin / 16 * 16; first < range.end; first += 16) {
       const int i = piece->num_panels++;
       const uint64_t offset = static_cast<uint64_t>(first / 16) * panel_bytes;
@@ -166,17 +169,16 @@ class PieceWalk {
   uint32_t job_ = 0, split_ = 0, chunk_ = 0, piece_ = 0;
 };
 
-// Begins the prefetching of the next piece with the first lines of the keys and values of all its
-// blocks. Where nothing follows, the lines of this piece stand for it, which are there already.
-static inline void StartPrefetch(const Piece* next,
-                                 const Piece& now,
+// Begins with the first lines of the keys and values of the later piece's blocks, so that their
+// page walks overlap.
+static inline void StartPrefetch(const Piece& next,
+                                 const Piece& later,
                                  uint64_t block_bytes,
                                  Prefetcher* prefetcher) {
-  const Piece& piece = next != nullptr ? *next : now;
-  *prefetcher = {piece.blocks, piece.num_blocks, 0, 0};
-  for (int i = 0; i < piece.num_blocks; ++i) {
-    PrefetchL2(piece.blocks[i]);
-    PrefetchL2(piece.blocks[i] + block_bytes / 2);
+  *prefetcher = {next.blocks, later.blocks, 0, 0};
+  for (const std::byte* block : later.blocks) {
+    PrefetchL2(block);
+    PrefetchL2(block + block_bytes / 2);
   }
 }
 

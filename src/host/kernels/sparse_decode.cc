@@ -5,9 +5,9 @@
 //
 // The list's pieces are walked one after another; of each piece the K panels are multiplied first
 // (lanes are tokens, so q.k needs no horizontal sum), then comes the softmax of the piece, then its
-// V rows (lanes are dimensions). For every line that is read, a line of the next piece is
-// prefetched, its blocks in lockstep: scattered blocks of a few KB are too short for the hardware's
-// own prefetchers, and page walks that begin together overlap.
+// V rows (lanes are dimensions). For every line that is read, a line of each of the next two pieces
+// is prefetched, their blocks in lockstep: scattered blocks of a few KB are too short for the
+// hardware's own prefetchers, and page walks that begin together overlap.
 //
 // Where there are dot products of bf16, V of bf16 is multiplied by them from kDotHeads heads on, as
 // multiply-adds are the bound there: two tokens at once, with weights rounded to bf16. That moves
@@ -63,7 +63,7 @@ struct Scratch {
   float decay[kChunkHeads];                          // exp(old max - new max) of the piece
   State state;
   Prefetcher prefetcher;
-  Piece pieces[2];
+  Piece pieces[3];  // the present one and the next two, in turn
 };
 
 // Panels of one register tile: P panels x H heads of accumulators, q of H heads, one row of K and
@@ -524,13 +524,18 @@ template <typename Tag>
 void RunUnits(const DecodeParams& params, uint64_t first, uint64_t last) {
   Scratch scratch;
   PieceWalk walk(params, first, last);
-  int now = 0;
-  bool more = walk.Next(&scratch.pieces[now]);
-  while (more) {
-    Piece& piece = scratch.pieces[now];
-    Piece& next = scratch.pieces[1 - now];
-    more = walk.Next(&next);
-    StartPrefetch(more ? &next : nullptr, piece, params.pool.block_bytes, &scratch.prefetcher);
+  constexpr uint32_t kPieces = sizeof(scratch.pieces) / sizeof(Piece);
+  uint32_t known = 0;
+  while (known < kPieces && walk.Next(&scratch.pieces[known])) {
+    ++known;
+  }
+  for (uint32_t i = 0; i < known; ++i) {
+    const Piece& piece = scratch.pieces[i % kPieces];
+    // Behind the last piece this one stands for what follows, as it is there already.
+    StartPrefetch(scratch.pieces[(i + 1 < known ? i + 1 : i) % kPieces],
+                  scratch.pieces[(i + 2 < known ? i + 2 : i) % kPieces],
+                  params.pool.block_bytes,
+                  &scratch.prefetcher);
     if (piece.opens_split) {
       OpenSplit(params, piece, &scratch.state);
     }
@@ -538,7 +543,7 @@ void RunUnits(const DecodeParams& params, uint64_t first, uint64_t last) {
     if (piece.closes_split) {
       FinishSplit<Tag>(params, piece, &scratch.state);
     }
-    now = 1 - now;
+    known += known == i + kPieces && walk.Next(&scratch.pieces[i % kPieces]) ? 1 : 0;
   }
 }
 
