@@ -205,6 +205,28 @@ Status UpdateTrees(Call& call) {
   });
 }
 
+// The same for their sketches, which know nothing of the tree but how far it has come.
+Status UpdateSketches(Call& call) {
+  EngineState& engine = call.engine;
+  Scratch<device::WriteSketchJob>& jobs = engine.scratch.sketch_jobs;
+  HIPATTN_RETURN_IF_ERROR(
+      jobs.Grow(*engine.device, call.parts.size() * call.options().num_kv_heads));
+  uint32_t count = 0;
+  for (const Part& part : call.parts) {
+    const uint64_t finished = (part.first_pos + part.num_rows) / call.options().block_tokens;
+    for (const HeadState& head : part.layer->heads) {
+      if (part.sequence->context.sketches && head.store.summarized_blocks() < finished) {
+        jobs[count++] = head.store.SketchJob(finished);
+      }
+    }
+  }
+  if (count == 0) {
+    return Status::Ok();
+  }
+  const device::WriteSketchParams params = {engine.pool.view(), jobs.data(), count};
+  return LaunchAndSync(engine, engine.device->ops().write_sketches, params);
+}
+
 // q as f32, rotated where the stored keys are.
 Status LoadQ(Call* call) {
   EngineState& engine = call->engine;
@@ -250,6 +272,7 @@ Status Execute(Call* call) {
   call->touched = true;
   HIPATTN_RETURN_IF_ERROR(Append(*call));
   HIPATTN_RETURN_IF_ERROR(UpdateTrees(*call));
+  HIPATTN_RETURN_IF_ERROR(UpdateSketches(*call));
   HIPATTN_RETURN_IF_ERROR(call->CheckCancelled());
   if (call->args.q == nullptr) {
     return Status::Ok();

@@ -17,6 +17,16 @@ uint64_t GroupBytes(const StoreContext& context) {
   return device::SummaryGroupBytes(context.head_dim, context.has_spread);
 }
 
+uint32_t LevelNodesLog2(uint32_t level) {
+  return ChunkGroupsLog2(level) + 3;
+}
+
+constexpr uint32_t kSketchNodesLog2 = kSketchChunkGroupsLog2 + 3;
+
+uint32_t SketchesPerBlock(const StoreContext& context) {
+  return context.block_tokens / device::kSketchTokens;
+}
+
 uint32_t RunOf(uint32_t slot) {
   return slot / offload::kRunSlots;
 }
@@ -98,38 +108,67 @@ Status HeadStore::MakeSummaryRoom(const StoreContext& context, uint64_t num_toke
   for (uint32_t level = 0; level < kMaxLevels && num_tokens >= NodeTokens(context, level);
        ++level) {
     const uint64_t before = summarized_ >> (3 * level);
-    HIPATTN_RETURN_IF_ERROR(
-        MakeLevelRoom(context, level, before, num_tokens / NodeTokens(context, level)));
+    const ChunkShape shape = {GroupBytes(context) << ChunkGroupsLog2(level), LevelNodesLog2(level)};
+    HIPATTN_RETURN_IF_ERROR(MakeLevelRoom(
+        context, shape, before, num_tokens / NodeTokens(context, level), &levels_[level]));
+  }
+  if (context.sketches) {
+    const uint64_t per_block = SketchesPerBlock(context);
+    const ChunkShape shape = {device::SketchGroupBytes(context.head_dim) << kSketchChunkGroupsLog2,
+                              kSketchNodesLog2};
+    HIPATTN_RETURN_IF_ERROR(MakeLevelRoom(context,
+                                          shape,
+                                          summarized_ * per_block,
+                                          num_tokens / context.block_tokens * per_block,
+                                          &sketches_));
   }
   return MakeKeptRoom(context, num_tokens);
 }
 
 Status HeadStore::MakeLevelRoom(const StoreContext& context,
-                                uint32_t level,
+                                const ChunkShape& shape,
                                 uint64_t nodes_before,
-                                uint64_t nodes) {
-  Level& l = levels_[level];
-  const uint32_t nodes_log2 = ChunkGroupsLog2(level) + 3;
-  const size_t chunk_bytes = GroupBytes(context) << ChunkGroupsLog2(level);
-  const uint64_t first_written = nodes_before >> nodes_log2;
-  for (uint64_t i = first_written; nodes > nodes_before && i < l.chunks.size(); ++i) {
-    if (l.chunks[i].use_count() > 1) {
+                                uint64_t nodes,
+                                Level* level) {
+  const uint64_t first_written = nodes_before >> shape.nodes_log2;
+  for (uint64_t i = first_written; nodes > nodes_before && i < level->chunks.size(); ++i) {
+    if (level->chunks[i].use_count() > 1) {
       HIPATTN_ASSIGN_OR_RETURN(ChargedBuffer own,
-                               context.memory->Allocate(device::MemoryKind::kDevice, chunk_bytes));
-      const device::CopyPiece piece = {own.buffer().data(), l.pointers[i], chunk_bytes};
+                               context.memory->Allocate(device::MemoryKind::kDevice, shape.bytes));
+      const device::CopyPiece piece = {own.buffer().data(), level->pointers[i], shape.bytes};
       Result<device::Ticket> copied = context.memory->device().Copy(0, {&piece, 1});
       HIPATTN_RETURN_IF_ERROR(copied.status());
-      l.chunks[i] = std::make_shared<ChargedBuffer>(std::move(own));
-      l.pointers[i] = l.chunks[i]->buffer().data();
+      level->chunks[i] = std::make_shared<ChargedBuffer>(std::move(own));
+      level->pointers[i] = level->chunks[i]->buffer().data();
     }
   }
-  const uint64_t chunks = CeilDiv(nodes, uint64_t{1} << nodes_log2);
-  HIPATTN_RETURN_IF_ERROR(l.pointers.Reserve(*context.memory, chunks));
-  while (l.chunks.size() < chunks) {
+  const uint64_t chunks = CeilDiv(nodes, uint64_t{1} << shape.nodes_log2);
+  HIPATTN_RETURN_IF_ERROR(level->pointers.Reserve(*context.memory, chunks));
+  while (level->chunks.size() < chunks) {
     HIPATTN_ASSIGN_OR_RETURN(ChargedBuffer chunk,
-                             context.memory->Allocate(device::MemoryKind::kDevice, chunk_bytes));
-    l.chunks.push_back(std::make_shared<ChargedBuffer>(std::move(chunk)));
-    l.pointers.Append(l.chunks.back()->buffer().data());
+                             context.memory->Allocate(device::MemoryKind::kDevice, shape.bytes));
+    level->chunks.push_back(std::make_shared<ChargedBuffer>(std::move(chunk)));
+    level->pointers.Append(level->chunks.back()->buffer().data());
+  }
+  return Status::Ok();
+}
+
+void HeadStore::TrimLevel(uint32_t nodes_log2, uint64_t nodes, Level* level) {
+  const size_t chunks = CeilDiv(nodes, uint64_t{1} << nodes_log2);
+  level->chunks.resize(std::min(chunks, level->chunks.size()));
+  level->pointers.Truncate(chunks);
+}
+
+Status HeadStore::ShareLevel(const StoreContext& context,
+                             const Level& parent,
+                             uint32_t nodes_log2,
+                             uint64_t nodes,
+                             Level* level) {
+  const size_t chunks = CeilDiv(nodes, uint64_t{1} << nodes_log2);
+  HIPATTN_RETURN_IF_ERROR(level->pointers.Reserve(*context.memory, chunks));
+  for (size_t i = 0; i < chunks; ++i) {
+    level->chunks.push_back(parent.chunks[i]);
+    level->pointers.Append(parent.pointers[i]);
   }
   return Status::Ok();
 }
@@ -166,15 +205,15 @@ void HeadStore::Trim(const StoreContext& context, uint64_t num_tokens) {
   const uint32_t kept_level = device::KeptLevel(context.block_tokens);
   for (uint32_t level = 0; level < kMaxLevels; ++level) {
     const uint64_t nodes = num_tokens / NodeTokens(context, level);
-    const size_t chunks = CeilDiv(nodes, uint64_t{1} << (ChunkGroupsLog2(level) + 3));
-    levels_[level].chunks.resize(std::min(chunks, levels_[level].chunks.size()));
-    levels_[level].pointers.Truncate(chunks);
+    TrimLevel(LevelNodesLog2(level), nodes, &levels_[level]);
     if (level >= kept_level) {
       kept_chunks_[level - kept_level].resize(
           std::min<size_t>(nodes, kept_chunks_[level - kept_level].size()));
       kept_[level - kept_level].Truncate(nodes);
     }
   }
+  TrimLevel(
+      kSketchNodesLog2, num_tokens / context.block_tokens * SketchesPerBlock(context), &sketches_);
   slots_.Shrink(*context.memory);
   room_tokens_ = 0;  // the next MakeRoom looks again
 }
@@ -210,12 +249,8 @@ Status HeadStore::ShareFrom(const StoreContext& context, HeadStore& parent, uint
   const uint32_t kept_level = device::KeptLevel(context.block_tokens);
   for (uint32_t level = 0; level < kMaxLevels && tokens >= NodeTokens(context, level); ++level) {
     const uint64_t nodes = tokens / NodeTokens(context, level);
-    const size_t chunks = CeilDiv(nodes, uint64_t{1} << (ChunkGroupsLog2(level) + 3));
-    HIPATTN_RETURN_IF_ERROR(levels_[level].pointers.Reserve(*context.memory, chunks));
-    for (size_t i = 0; i < chunks; ++i) {
-      levels_[level].chunks.push_back(parent.levels_[level].chunks[i]);
-      levels_[level].pointers.Append(parent.levels_[level].pointers[i]);
-    }
+    HIPATTN_RETURN_IF_ERROR(
+        ShareLevel(context, parent.levels_[level], LevelNodesLog2(level), nodes, &levels_[level]));
     if (level >= kept_level) {
       const uint32_t k = level - kept_level;
       HIPATTN_RETURN_IF_ERROR(kept_[k].Reserve(*context.memory, nodes));
@@ -225,7 +260,17 @@ Status HeadStore::ShareFrom(const StoreContext& context, HeadStore& parent, uint
       }
     }
   }
-  return Status::Ok();
+  return context.sketches ? ShareLevel(context,
+                                       parent.sketches_,
+                                       kSketchNodesLog2,
+                                       summarized_ * SketchesPerBlock(context),
+                                       &sketches_)
+                          : Status::Ok();
+}
+
+device::WriteSketchJob HeadStore::SketchJob(uint64_t blocks) const {
+  const auto first = static_cast<uint32_t>(summarized_);
+  return {slots_.data(), first, static_cast<uint32_t>(blocks) - first, sketches()};
 }
 
 device::SummarizeJob HeadStore::Job(const StoreContext& context) const {

@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 // SPDX-FileCopyrightText: The hipattn authors
 //
-// HeadStore: what one (sequence, layer, kv head) keeps: the table of its blocks' slots and the
-// summaries of its block tree.
+// HeadStore: what one (sequence, layer, kv head) keeps: the table of its blocks' slots, the
+// summaries of its block tree and the sketches of its keys.
 //
 // Room and content are separate. MakeRoom takes slots and index memory for a length and can fail;
 // the ops then write; nothing of the content counts until the layer's length is raised, so an
@@ -31,6 +31,7 @@ struct StoreContext {
   uint32_t head_dim = 0;
   bool summaries = false;   // a block tree is kept
   bool has_spread = false;  // of its scorer
+  bool sketches = false;    // beside the tree; never without
 };
 
 // Groups of 8 summaries that are allocated together: 1024 tokens of level 0. The rest of a chunk
@@ -38,6 +39,9 @@ struct StoreContext {
 constexpr uint32_t ChunkGroupsLog2(uint32_t level) {
   return level == 0 ? 3 : 0;
 }
+
+// Groups of 8 sketches that are allocated together: 512 tokens, 12 to 25 KB at usual head_dim.
+inline constexpr uint32_t kSketchChunkGroupsLog2 = 2;
 
 class HeadStore {
  public:
@@ -74,22 +78,40 @@ class HeadStore {
   // The open nodes were touched by work that was given up.
   void MarkStale() { rebuild_ = summarized_ > 0; }
 
+  // The job that brings the sketches from summarized_blocks() to `blocks`.
+  device::WriteSketchJob SketchJob(uint64_t blocks) const;
+  device::SketchTable sketches() const {
+    return {sketches_.pointers.data(), kSketchChunkGroupsLog2};
+  }
+
   device::SummaryLevel level(uint32_t level) const {
     return {levels_[level].pointers.data(), ChunkGroupsLog2(level)};
   }
 
  private:
+  // Numbered groups of 8, of a tree's level or of sketches, in chunks that a fork shares.
   struct Level {
     std::vector<std::shared_ptr<ChargedBuffer>> chunks;
     VisibleArray<std::byte*> pointers;
   };
+  struct ChunkShape {
+    size_t bytes;
+    uint32_t nodes_log2;  // of a chunk
+  };
 
   Status MakeSlotRoom(const StoreContext& context, uint64_t written, uint64_t num_tokens);
   Status MakeSummaryRoom(const StoreContext& context, uint64_t num_tokens);
-  Status MakeLevelRoom(const StoreContext& context,
-                       uint32_t level,
-                       uint64_t nodes_before,
-                       uint64_t nodes);
+  static Status MakeLevelRoom(const StoreContext& context,
+                              const ChunkShape& shape,
+                              uint64_t nodes_before,
+                              uint64_t nodes,
+                              Level* level);
+  static void TrimLevel(uint32_t nodes_log2, uint64_t nodes, Level* level);
+  static Status ShareLevel(const StoreContext& context,
+                           const Level& parent,
+                           uint32_t nodes_log2,
+                           uint64_t nodes,
+                           Level* level);
   Status MakeKeptRoom(const StoreContext& context, uint64_t num_tokens);
   Status OwnTail(const StoreContext& context, uint64_t written);
   void DropBlocks(const StoreContext& context, uint64_t blocks);
@@ -98,6 +120,7 @@ class HeadStore {
   VisibleArray<uint32_t> slots_;
   uint64_t own_from_ = 0;  // blocks from here on are seen by nobody else
   Level levels_[kMaxLevels];
+  Level sketches_;
   std::vector<std::shared_ptr<ChargedBuffer>>
       kept_chunks_[kMaxLevels];  // by level - KeptLevel, one per node
   VisibleArray<float*> kept_[kMaxLevels];

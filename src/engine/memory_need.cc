@@ -45,6 +45,15 @@ uint64_t TreeBytes(const EngineOptions& engine,
   return bytes;
 }
 
+uint64_t SketchTableBytes(const EngineOptions& engine, uint64_t num_tokens) {
+  const uint64_t sketches =
+      num_tokens / engine.block_tokens * (engine.block_tokens / device::kSketchTokens);
+  const uint64_t chunk_groups = uint64_t{1} << kSketchChunkGroupsLog2;
+  const uint64_t chunks = CeilDiv(sketches, chunk_groups * kFanOut);
+  return chunks * chunk_groups * device::SketchGroupBytes(engine.head_dim) +
+         GrownArray(chunks) * sizeof(std::byte*);
+}
+
 }  // namespace
 
 Result<MemoryNeed> ComputeMemoryNeed(const EngineOptions& engine,
@@ -64,7 +73,8 @@ Result<MemoryNeed> ComputeMemoryNeed(const EngineOptions& engine,
   const uint64_t head_kv_bytes = runs * offload::kRunSlots * block_bytes;
   const uint64_t head_index_bytes =
       TableBytes(runs) +
-      (attention.keeps_summaries() ? TreeBytes(engine, attention, num_tokens) : 0);
+      (attention.keeps_summaries() ? TreeBytes(engine, attention, num_tokens) : 0) +
+      (attention.keeps_sketches() ? SketchTableBytes(engine, num_tokens) : 0);
 
   MemoryNeed need;
   // Options bound layers * kv heads to 2^17, so this product fits; the bytes may not.

@@ -22,6 +22,9 @@ constexpr uint64_t kMaxLayerHeads = uint64_t{1} << 17;
 
 constexpr uint32_t kDefaultBlockTokens = 16;
 constexpr uint32_t kDefaultBudgetTokens = 2048;
+// With sketches, which find as much in a quarter of it (docs/search.md).
+constexpr uint32_t kDefaultSketchedBudgetTokens = 512;
+constexpr uint32_t kDefaultRerankTokens = 2048;
 constexpr uint32_t kDefaultSinkTokens = 128;
 constexpr uint32_t kDefaultWindowTokens = 1024;
 
@@ -215,9 +218,6 @@ Status CheckEnums(const AttentionOptions& given) {
 
 // Fields of methods that this release does not have.
 Status CheckLater(const AttentionOptions& given) {
-  if (given.rerank_tokens != kNone) {
-    HIPATTN_RETURN_IF_ERROR(CheckAbsent("rerank_tokens", uint64_t{given.rerank_tokens}));
-  }
   if (given.audit_interval != kNone) {
     HIPATTN_RETURN_IF_ERROR(CheckAbsent("audit_interval", uint64_t{given.audit_interval}));
   }
@@ -284,10 +284,49 @@ Status ResolveSearch(AttentionOptions& options) {
   return Status::Ok();
 }
 
-Status ResolveTokenCounts(const EngineOptions& engine, AttentionOptions& options) {
-  if (options.budget_tokens == 0) {
-    options.budget_tokens = kDefaultBudgetTokens;
+// Where there are no sketches, rerank_tokens becomes kNone; the default budget follows from it.
+Status ResolveSketches(AttentionOptions& options) {
+  const Search search = options.search_kind();
+  if (!IsBlockSearch(search) || options.scorer_kind() == Scorer::kExact) {
+    if (options.rerank_tokens != 0 && options.rerank_tokens != kNone) {
+      return Unsupported("rerank_tokens is ",
+                         options.rerank_tokens,
+                         ": search TREE and FLAT have sketches, with any scorer but EXACT");
+    }
+    options.rerank_tokens = kNone;
   }
+  if (options.budget_tokens == 0) {
+    options.budget_tokens =
+        options.rerank_tokens == kNone ? kDefaultBudgetTokens : kDefaultSketchedBudgetTokens;
+  }
+  return Status::Ok();
+}
+
+// After budget_tokens.
+Status ResolveRerank(const EngineOptions& engine, AttentionOptions& options) {
+  if (options.rerank_tokens == kNone) {
+    return Status::Ok();
+  }
+  if (options.rerank_tokens == 0) {
+    options.rerank_tokens = std::max(kDefaultRerankTokens, options.budget_tokens);
+  }
+  HIPATTN_RETURN_IF_ERROR(CheckAtMost("rerank_tokens", options.rerank_tokens, kMaxTokens));
+  if (options.rerank_tokens < options.budget_tokens) {
+    return InvalidArgument("rerank_tokens is ",
+                           options.rerank_tokens,
+                           ", must be at least budget_tokens, which is ",
+                           options.budget_tokens);
+  }
+  if (options.rerank_tokens % engine.block_tokens != 0) {
+    return InvalidArgument("rerank_tokens is ",
+                           options.rerank_tokens,
+                           ", must be a multiple of ",
+                           engine.block_tokens);
+  }
+  return Status::Ok();
+}
+
+Status ResolveTokenCounts(const EngineOptions& engine, AttentionOptions& options) {
   if (options.sink_tokens == kNone) {
     options.sink_tokens = 0;
   } else if (options.sink_tokens == 0) {
@@ -375,10 +414,11 @@ Result<AttentionOptions> ResolveAttentionOptions(const EngineOptions& engine,
   if (options.prefill() == PrefillMode::kAuto) {
     options.prefill_mode = static_cast<uint32_t>(PrefillMode::kDense);
   }
-  options.rerank_tokens = kNone;
   options.audit_interval = kNone;
   HIPATTN_RETURN_IF_ERROR(ResolveSearch(options));
+  HIPATTN_RETURN_IF_ERROR(ResolveSketches(options));
   HIPATTN_RETURN_IF_ERROR(ResolveTokenCounts(engine, options));
+  HIPATTN_RETURN_IF_ERROR(ResolveRerank(engine, options));
   HIPATTN_RETURN_IF_ERROR(CheckExtension(engine, options));
   return options;
 }

@@ -48,6 +48,10 @@ struct EngineOptions {
   uint32_t group() const { return num_q_heads / num_kv_heads; }
 };
 
+// HIPATTN_NONE: "really none" in sink_tokens, rerank_tokens and audit_interval. After Resolve
+// sink_tokens is the number, 0 included.
+inline constexpr uint32_t kNone = UINT32_MAX;
+
 // Fields as in hipattn.h; 0 = default before Resolve. What this build cannot serve is refused by
 // Resolve when it is not 0.
 struct AttentionOptions {
@@ -74,11 +78,9 @@ struct AttentionOptions {
     const bool searches = decode() != DecodeMode::kDense || prefill() == PrefillMode::kHip;
     return searches && searches_tree() && scorer_kind() != Scorer::kExact;
   }
+  // Whether it keeps key sketches, which choose among what the tree kept.
+  bool keeps_sketches() const { return keeps_summaries() && rerank_tokens != kNone; }
 };
-
-// HIPATTN_NONE: "really none" in sink_tokens, rerank_tokens and audit_interval. After Resolve
-// sink_tokens is the number, 0 included.
-inline constexpr uint32_t kNone = UINT32_MAX;
 
 // Tokens of a text, and of every option that counts tokens: positions and leaf numbers are int32 in
 // places.

@@ -21,7 +21,8 @@ Status EstimateHead(EngineState& engine, LayerState& layer, uint32_t kv_head, fl
   const uint32_t group = options.group();
   const HeadState& head = layer.heads[kv_head];
   core::RecallPlan plan;
-  plan.Build(head.tree,
+  plan.Build(head.walk.tree(),
+             head.walk.blocks(),
              options.block_tokens,
              layer.search_partition.sink_end,
              layer.search_partition.window_begin);

@@ -35,11 +35,12 @@ Status ScoreBySummary(const SelectContext& context,
                       const device::QueryRows& rows,
                       HeadState* head) {
   device::Device& device = *context.engine.device;
-  const std::span<const NodeGroup> pending = head->tree.pending();
+  const core::TreeWalk& tree = head->walk.tree();
+  const std::span<const NodeGroup> pending = tree.pending();
   HIPATTN_RETURN_IF_ERROR(head->groups.Grow(device, pending.size()));
   HIPATTN_RETURN_IF_ERROR(head->scores.Grow(device, pending.size() * kFanOut));
   std::copy(pending.begin(), pending.end(), head->groups.data());
-  const device::ScoreJob job = {head->store.level(head->tree.level()),
+  const device::ScoreJob job = {head->store.level(tree.level()),
                                 head->groups.data(),
                                 static_cast<uint32_t>(pending.size()),
                                 rows,
@@ -55,8 +56,9 @@ Status ScoreByKeys(const SelectContext& context,
                    const device::QueryRows& rows,
                    HeadState* head) {
   device::Device& device = *context.engine.device;
-  const std::span<const NodeGroup> pending = head->tree.pending();
-  const int64_t size = int64_t{context.engine.options.block_tokens} << (3 * head->tree.level());
+  const core::TreeWalk& tree = head->walk.tree();
+  const std::span<const NodeGroup> pending = tree.pending();
+  const int64_t size = int64_t{context.engine.options.block_tokens} << (3 * tree.level());
   std::vector<uint32_t> tokens;
   std::vector<size_t> ends(pending.size() * kFanOut);
   for (size_t i = 0; i < ends.size(); ++i) {
@@ -93,6 +95,35 @@ Status ScoreByKeys(const SelectContext& context,
   return Status::Ok();
 }
 
+// Scores the blocks that the tree kept by the sketches of their keys.
+Status ScoreBySketch(const SelectContext& context, const device::QueryRows& rows, HeadState* head) {
+  device::Device& device = *context.engine.device;
+  const EngineOptions& options = context.engine.options;
+  const std::span<const int32_t> pending = head->walk.pending();
+  HIPATTN_RETURN_IF_ERROR(head->blocks.Grow(device, pending.size()));
+  HIPATTN_RETURN_IF_ERROR(head->scores.Grow(device, pending.size()));
+  std::copy(pending.begin(), pending.end(), head->blocks.data());
+  const device::ScoreSketchJob job = {head->store.sketches(),
+                                      head->blocks.data(),
+                                      0,
+                                      static_cast<uint32_t>(pending.size()),
+                                      rows,
+                                      head->scores.data()};
+  const device::ScoreSketchParams params = {
+      &job, 1, options.head_dim, options.block_tokens, options.softmax_scale};
+  return LaunchAndSync(context.engine, device.ops().score_sketches, params);
+}
+
+// What the tree keeps for a budget: rerank_tokens, and as many times more as min_recall made the
+// budget grow.
+uint32_t CandidateTokens(const AttentionOptions& options, uint32_t budget_tokens) {
+  if (!options.keeps_sketches()) {
+    return 0;
+  }
+  const uint64_t grown = uint64_t{options.rerank_tokens} * (budget_tokens / options.budget_tokens);
+  return static_cast<uint32_t>(std::min<uint64_t>(grown, kMaxTokens / 64 * 64));
+}
+
 Status SelectByTree(const SelectContext& context,
                     const BlockQuery& query,
                     uint32_t budget_tokens,
@@ -104,17 +135,24 @@ Status SelectByTree(const SelectContext& context,
   config.budget_tokens = budget_tokens;
   config.flat = context.sequence.options.search_kind() == Search::kFlat;
   const auto complete = static_cast<int64_t>(query.first_pos) + 1;
-  head->tree.Begin(config, {query.last_row.sink_end, query.last_row.window_begin, complete});
+  core::RerankWalk& walk = head->walk;
+  walk.Begin(config,
+             CandidateTokens(context.sequence.options, budget_tokens),
+             {query.last_row.sink_end, query.last_row.window_begin, complete});
   const device::QueryRows rows =
       SampledRows(query, options.group(), context.prefill ? kPrefillQueryStride : 1);
   const bool exact = context.sequence.options.scorer_kind() == Scorer::kExact;
-  while (!head->tree.done()) {
+  while (!walk.tree().done()) {
     HIPATTN_RETURN_IF_ERROR(exact ? ScoreByKeys(context, query, rows, head)
                                   : ScoreBySummary(context, rows, head));
-    head->tree.Accept(head->scores.data());
+    walk.tree().Accept(head->scores.data());
   }
-  *keys_read += head->tree.summaries_scored();
-  head->leaves.assign(head->tree.blocks().begin(), head->tree.blocks().end());
+  if (!walk.Rerank()) {
+    HIPATTN_RETURN_IF_ERROR(ScoreBySketch(context, rows, head));
+    walk.Accept(head->scores.data());
+  }
+  *keys_read += walk.tree().summaries_scored() + walk.blocks_scored() * options.block_tokens;
+  head->leaves.assign(walk.blocks().begin(), walk.blocks().end());
   head->leaf_tokens = options.block_tokens;
   return Status::Ok();
 }

@@ -17,6 +17,7 @@ void ApplyOptions(const EngineState& engine,
   sequence->options = options;
   sequence->context.summaries = options.keeps_summaries();
   sequence->context.has_spread = ScorerHasSpread(options.scorer_kind());
+  sequence->context.sketches = options.keeps_sketches();
   sequence->keys_rotated =
       engine.rope.mode == 0 || engine.options.trained_tokens == 0 || options.searches_tree();
 }
@@ -88,6 +89,13 @@ Status Sequence::SetOptions(const AttentionOptions& options) {
                              " but was ",
                              old.search,
                              ": fixed once the sequence has tokens");
+    }
+    if ((options.rerank_tokens == kNone) != (old.rerank_tokens == kNone)) {
+      return InvalidArgument("rerank_tokens is ",
+                             options.rerank_tokens,
+                             " but was ",
+                             old.rerank_tokens,
+                             ": whether sketches are kept is fixed once the sequence has tokens");
     }
   }
   const auto adopt = [this](const AttentionOptions& adopted) {

@@ -10,8 +10,8 @@
 #include "core/plan.h"
 #include "core/search/beam_walk.h"
 #include "core/search/config.h"
+#include "core/search/rerank.h"
 #include "core/search/staged_walk.h"
-#include "core/search/tree_walk.h"
 #include "device/device.h"
 #include "engine/engine.h"
 #include "engine/head_store.h"
@@ -44,7 +44,7 @@ struct HeadState {
   // The present selection: leaves of leaf_tokens tokens, ascending.
   std::vector<int32_t> leaves;
   uint32_t leaf_tokens = 0;
-  core::TreeWalk tree;  // of the last search; says what it left out
+  core::RerankWalk walk;  // of the last search by tree; says what it left out
   core::BeamWalk beam;
   core::StagedWalk staged;
   core::StagedLists staged_lists;
@@ -54,6 +54,7 @@ struct HeadState {
   // Questions to the device and its answers.
   Scratch<NodeGroup> groups;
   Scratch<uint32_t> tokens, key_pos, row_pos;
+  Scratch<int32_t> blocks;
   Scratch<float> scores;
 };
 
@@ -105,6 +106,7 @@ struct SequenceState {
 struct AttendScratch {
   Scratch<device::AppendJob> append_jobs;
   Scratch<device::SummarizeJob> summarize_jobs;
+  Scratch<device::WriteSketchJob> sketch_jobs;
   Scratch<device::DecodeJob> decode_jobs;
   Scratch<device::RotatedJob> rotated_jobs;
   Scratch<device::PrefillJob> prefill_jobs;

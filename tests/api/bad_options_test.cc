@@ -199,7 +199,27 @@ const AttentionCase kAttentionCases[] = {
     {"min_recall is 0.5",
      HIPATTN_UNSUPPORTED,
      [](Attention& o) { o.min_recall = 0.5F, o.search = HIPATTN_SEARCH_BEAM; }},
-    {"rerank_tokens is 2048", HIPATTN_UNSUPPORTED, [](Attention& o) { o.rerank_tokens = 2048; }},
+    {"rerank_tokens is 496,",
+     HIPATTN_INVALID_ARGUMENT,
+     [](Attention& o) { o.rerank_tokens = 496; }},
+    {"rerank_tokens is 1024, must be at least budget_tokens, which is 2048",
+     HIPATTN_INVALID_ARGUMENT,
+     [](Attention& o) { o.rerank_tokens = 1024, o.budget_tokens = 2048; }},
+    {"rerank_tokens is 2056,",
+     HIPATTN_INVALID_ARGUMENT,
+     [](Attention& o) { o.rerank_tokens = 2056; }},
+    {"rerank_tokens is 4294967280",
+     HIPATTN_INVALID_ARGUMENT,
+     [](Attention& o) { o.rerank_tokens = kHuge - 15; }},
+    {"rerank_tokens is 2048",
+     HIPATTN_UNSUPPORTED,
+     [](Attention& o) { o.rerank_tokens = 2048, o.search = HIPATTN_SEARCH_STAGED; }},
+    {"rerank_tokens is 2048",
+     HIPATTN_UNSUPPORTED,
+     [](Attention& o) { o.rerank_tokens = 2048, o.search = HIPATTN_SEARCH_BEAM; }},
+    {"rerank_tokens is 2048",
+     HIPATTN_UNSUPPORTED,
+     [](Attention& o) { o.rerank_tokens = 2048, o.scorer = HIPATTN_SCORER_EXACT; }},
     {"audit_interval is 64", HIPATTN_UNSUPPORTED, [](Attention& o) { o.audit_interval = 64; }},
     {"max_scanned_heads is 1", HIPATTN_UNSUPPORTED, [](Attention& o) { o.max_scanned_heads = 1; }},
     {"verify_recall is 2", HIPATTN_INVALID_ARGUMENT, [](Attention& o) { o.verify_recall = 2; }},
@@ -265,7 +285,7 @@ TEST(BadAttentionOptions, LengthsThatDoNotFitTheTrainedLength) {
 TEST(StructSize, ShorterInputsAreZeroBeyondTheirEnd) {
   Attention options = HIPATTN_ATTENTION_OPTIONS_INIT;
   options.struct_size = offsetof(Attention, rerank_tokens);
-  options.rerank_tokens = 2048;  // UNSUPPORTED if it were looked at
+  options.rerank_tokens = 1;  // INVALID_ARGUMENT if it were looked at
   const EnginePtr engine = MakeEngine(SmallEngine());
   MakeSequence(engine.get(), &options);
 

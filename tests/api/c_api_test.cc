@@ -245,17 +245,23 @@ TEST(CApi, MemoryNeedIsACloseUpperBound) {
 
 TEST(CApi, MemoryNeedGrowsWithEverythingAndOverflowIsAnError) {
   hipattn_engine_options_t options = SmallEngine();
+  hipattn_attention_options_t attention = HIPATTN_ATTENTION_OPTIONS_INIT;
   const auto need_of = [&](uint64_t tokens, uint32_t sequences) {
     hipattn_memory_need_t need = HIPATTN_MEMORY_NEED_INIT;
-    EXPECT_EQ(hipattn_memory_need(&options, nullptr, tokens, sequences, &need), HIPATTN_OK)
+    EXPECT_EQ(hipattn_memory_need(&options, &attention, tokens, sequences, &need), HIPATTN_OK)
         << LastError();
     return need;
   };
   const hipattn_memory_need_t one = need_of(100000, 1);
   EXPECT_EQ(one.kv_bytes_total, uint64_t{2} * 2 * 782 * 8 * 4096)
       << "2 layers, 2 heads, runs of 8 blocks";
-  EXPECT_LE(one.device_index_bytes * 100, one.kv_bytes_total * 8)
-      << "int8 summaries beside bf16 keys";
+  EXPECT_GT(one.device_index_bytes * 100, one.kv_bytes_total * 13);
+  EXPECT_LE(one.device_index_bytes * 100, one.kv_bytes_total * 18)
+      << "int8 summaries and sketches of 2 bits beside bf16 keys";
+  attention.rerank_tokens = HIPATTN_NONE;
+  EXPECT_LE(need_of(100000, 1).device_index_bytes * 100, one.kv_bytes_total * 8)
+      << "int8 summaries alone";
+  attention.rerank_tokens = 0;
   EXPECT_EQ(need_of(100000, 3).kv_bytes_total, 3 * one.kv_bytes_total);
   EXPECT_GT(need_of(1000000, 1).device_bytes_full, 9 * one.device_bytes_full);
   options.num_layers = 65536;

@@ -39,12 +39,14 @@ inline hipattn_engine_options_t EngineOptionsOf(const Geometry& geometry,
   return options;
 }
 
+// The tree alone; sketch_test.cc has what sketches add.
 inline hipattn_attention_options_t SparseOptions(uint32_t budget, uint32_t sinks, uint32_t window) {
   hipattn_attention_options_t options = HIPATTN_ATTENTION_OPTIONS_INIT;
   options.decode_mode = HIPATTN_DECODE_SPARSE;
   options.budget_tokens = budget;
   options.sink_tokens = sinks == 0 ? HIPATTN_NONE : sinks;
   options.window_tokens = window;
+  options.rerank_tokens = HIPATTN_NONE;
   return options;
 }
 

@@ -71,6 +71,7 @@ class EngineTest : public ::testing::TestWithParam<std::string> {
     return sequence;
   }
 
+  // The tree alone.
   static AttentionOptions Sparse(Search search = Search::kTree) {
     AttentionOptions options;
     options.decode_mode = static_cast<uint32_t>(DecodeMode::kSparse);
@@ -78,6 +79,7 @@ class EngineTest : public ::testing::TestWithParam<std::string> {
     options.budget_tokens = 128;
     options.sink_tokens = 16;
     options.window_tokens = 64;
+    options.rerank_tokens = kNone;
     return options;
   }
 

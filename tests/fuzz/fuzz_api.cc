@@ -184,6 +184,13 @@ class Player {
                            (options.scorer == 0 || options.scorer == HIPATTN_SCORER_CUBOID_MEAN);
     options.min_recall = estimates && bytes_.Below(4) == 0 ? 0.9F : 0.0F;
     options.verify_recall = bytes_.Below(2);
+    const bool sketches = options.search != HIPATTN_SEARCH_STAGED &&
+                          options.search != HIPATTN_SEARCH_BEAM &&
+                          options.scorer != HIPATTN_SCORER_EXACT;
+    const uint32_t rerank = bytes_.Below(4);
+    options.rerank_tokens = rerank == 0                ? HIPATTN_NONE
+                            : rerank == 1 || !sketches ? 0
+                                                       : options.budget_tokens + 64 * (rerank - 2);
     return options;
   }
 

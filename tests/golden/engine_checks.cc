@@ -41,6 +41,7 @@ class EngineText {
     attention.sink_tokens =
         golden.Int("sink_tokens") == 0 ? engine::kNone : golden.Count("sink_tokens");
     attention.window_tokens = golden.Count("window_tokens");
+    attention.rerank_tokens = engine::kNone;
     attention.refresh_interval =
         is_beam ? golden.Counts("intervals")[0] : golden.Count("interval", 1);
     Create(options, attention, machine.table->name);

@@ -114,7 +114,7 @@ class RecallCheck {
       const core::Partition part =
           core::SplitPartition(block.first_pos + row, block.kv_len, rules.sizes);
       core::RecallPlan plan;
-      plan.Build(walk, block_tokens_, part.sink_end, part.window_begin);
+      plan.Build(walk, walk.blocks(), block_tokens_, part.sink_end, part.window_begin);
       const float* q = rows.q + row * rows.row_stride;
       std::vector<std::vector<float>> masses(rows.group);
       for (uint32_t level = 0; level < plan.num_levels(); ++level) {

@@ -3,7 +3,8 @@
 //
 // RecallPlan: what of a finished tree search has to be estimated to know the share of softmax mass
 // that one query row attended (SPEC D36): the pruned nodes of every level, candidates that were not
-// kept, and how many of their tokens the row could have chosen. The op estimate_nodes (or
+// kept, and how many of their tokens the row could have chosen. A block that the tree kept and the
+// sketches did not choose counts as pruned, with the summary of level 0. The op estimate_nodes (or
 // plain_recall.h) turns each level into log masses, RecallShare those into the share.
 #ifndef HIPATTN_CORE_SEARCH_RECALL_H_
 #define HIPATTN_CORE_SEARCH_RECALL_H_
@@ -17,13 +18,25 @@
 
 namespace hipattn::core {
 
+// Tokens [lo, hi), in nodes of node_tokens.
+struct TokenSpan {
+  int64_t lo;
+  int64_t hi;
+  int64_t node_tokens;
+};
+
 // Reusable; one thread at a time.
 class RecallPlan {
  public:
-  // [lo, hi) is the row's own searchable range. REQUIRES: walk.done().
-  void Build(const TreeWalk& walk, uint32_t block_tokens, int64_t lo, int64_t hi);
+  // `selected`: the blocks of walk.blocks() that were attended, ascending. [lo, hi) is the row's
+  // own searchable range. REQUIRES: walk.done().
+  void Build(const TreeWalk& walk,
+             std::span<const int32_t> selected,
+             uint32_t block_tokens,
+             int64_t lo,
+             int64_t hi);
 
-  // Levels 0 .. num_levels() - 1 were walked; 0 when the budget covered the range.
+  // Levels 0 .. num_levels() - 1 have pruned nodes to look at; 0 when everything was attended.
   uint32_t num_levels() const { return num_levels_; }
   // Pruned nodes that have tokens in [lo, hi), ascending; every mask is non-zero.
   std::span<const NodeGroup> groups(uint32_t level) const { return groups_[level]; }
@@ -31,6 +44,12 @@ class RecallPlan {
   std::span<const float> tokens(uint32_t level) const { return tokens_[level]; }
 
  private:
+  // Of the candidates of one level, those that are not in `kept`.
+  void ListPruned(uint32_t level,
+                  std::span<const NodeGroup> candidates,
+                  std::span<const int32_t> kept,
+                  const TokenSpan& span);
+
   uint32_t num_levels_ = 0;
   std::vector<NodeGroup> groups_[kMaxLevels];
   std::vector<float> tokens_[kMaxLevels];

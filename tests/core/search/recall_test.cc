@@ -32,7 +32,14 @@ TEST(RecallPlan, CountsEveryUnselectedTokenOfTheRowOnce) {
     walk.Begin(config, {lo, hi, last_pos + 1 - random.Below(16)});
     RunTree(NodeScore, &walk);
     const int64_t row_hi = std::max(lo, hi - random.Below(20));
-    plan.Build(walk, 16, lo, row_hi);
+    // All that the tree kept, or what a second cut left of it.
+    std::vector<int32_t> attended;
+    for (const int32_t block : walk.blocks()) {
+      if (trial % 2 == 0 || random.Below(3) == 0) {
+        attended.push_back(block);
+      }
+    }
+    plan.Build(walk, attended, 16, lo, row_hi);
     double pruned = 0;
     for (uint32_t level = 0; level < plan.num_levels(); ++level) {
       ASSERT_EQ(plan.tokens(level).size(), plan.groups(level).size() * kFanOut);
@@ -46,7 +53,7 @@ TEST(RecallPlan, CountsEveryUnselectedTokenOfTheRowOnce) {
       }
     }
     double selected = 0;
-    for (const int64_t block : walk.blocks()) {
+    for (const int64_t block : attended) {
       selected += static_cast<double>(
           std::max<int64_t>(0, std::min(block * 16 + 16, row_hi) - std::max(block * 16, lo)));
     }
@@ -76,7 +83,7 @@ TEST(PlainRecall, IsExactForConstantKeys) {
   walk.Begin({16, 256, 0, false}, {0, 4000, 4096});
   RunTree(NodeScore, &walk);
   RecallPlan plan;
-  plan.Build(walk, 16, 0, 4000);
+  plan.Build(walk, walk.blocks(), 16, 0, 4000);
   const std::vector<float> q(kDim, 1.0F);
   const double scale = 0.3;
   const double attended = std::log(256.0) + scale * 4;  // the selected blocks alone
@@ -110,7 +117,7 @@ TEST(PlainRecall, ErrsLittleOnIndependentKeys) {
         },
         &walk);
     RecallPlan plan;
-    plan.Build(walk, 16, 0, kTokens);
+    plan.Build(walk, walk.blocks(), 16, 0, kTokens);
     double attended = 0;
     double all = 0;
     for (size_t t = 0; t < kTokens; ++t) {
