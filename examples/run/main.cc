@@ -14,6 +14,7 @@
 #include "session.h"
 #include "tokenizer.h"
 
+#include <cstdlib>
 #include <exception>
 #include <iostream>
 #include <string>
@@ -136,6 +137,14 @@ Status Run(const Options& options) {
   return {};
 }
 
+// Says why and ends the process at once: where memory is short, the BLAS library's threads, for
+// which an orderly exit would wait, ask for theirs without end.
+[[noreturn]] void Fail(const char* reason) {
+  std::cout.flush();
+  std::cerr << "hipattn-run: " << reason << '\n';
+  std::_Exit(1);
+}
+
 int Main(int argc, char** argv) {
   Options options;
   if (const std::optional<int> exit_code = ParseOptions(argc, argv, &options)) {
@@ -144,12 +153,10 @@ int Main(int argc, char** argv) {
   const Status status = Run(options);
   std::cout.flush();
   if (!status.ok()) {
-    std::cerr << "hipattn-run: " << status.message() << '\n';
-    return 1;
+    Fail(status.message().c_str());
   }
   if (!std::cout) {
-    std::cerr << "hipattn-run: cannot write the answer to stdout\n";
-    return 1;
+    Fail("cannot write the answer to stdout");
   }
   return 0;
 }
@@ -162,7 +169,6 @@ int main(int argc, char** argv) {
     return hipattn_run::Main(argc, argv);
   } catch (const std::exception& error) {
     // The standard library's own failures, memory above all.
-    std::cerr << "hipattn-run: " << error.what() << '\n';
-    return 1;
+    hipattn_run::Fail(error.what());
   }
 }

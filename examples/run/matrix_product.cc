@@ -3,6 +3,7 @@
 #include "matrix_product.h"
 
 #include <cblas.h>
+#include <sys/mman.h>
 
 #include <algorithm>
 #include <vector>
@@ -90,6 +91,21 @@ void MultiplyChunk(std::span<const Product> products,
 
 void UseSingleThreadedBlas() {
   openblas_set_num_threads(1);
+}
+
+Status CheckMemoryForBlas(size_t num_threads) {
+  constexpr size_t kBytesPerThread = size_t{160} << 20;  // OpenBLAS: 128 MiB, and a heap's share
+  const size_t bytes = num_threads * kBytesPerThread;
+  void* memory = ::mmap(nullptr, bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+  if (memory == MAP_FAILED) {
+    return Status::Error("the system refused ",
+                         bytes >> 20,
+                         " MiB of memory for matrix products in ",
+                         num_threads,
+                         " threads; fewer --threads need less");
+  }
+  ::munmap(memory, bytes);
+  return {};
 }
 
 void MultiplyAll(std::span<const Product> products,

@@ -22,6 +22,10 @@ struct Product {
 // Must be called once before any product: threads are this program's, not the BLAS library's.
 void UseSingleThreadedBlas();
 
+// An error when the system would refuse the memory that BLAS takes when `num_threads` multiply: it
+// asks for it again and again, without end.
+Status CheckMemoryForBlas(size_t num_threads);
+
 // x: [tokens, columns], the same number of columns in all weights.
 void MultiplyAll(std::span<const Product> products,
                  const float* x,

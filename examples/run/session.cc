@@ -2,6 +2,7 @@
 // SPDX-FileCopyrightText: The hipattn authors
 #include "session.h"
 
+#include "matrix_product.h"
 #include "progress.h"
 #include "sampler.h"
 
@@ -89,6 +90,9 @@ Result<Sequence> Session::ReadPrompt(const std::vector<int32_t>& prompt) {
   Status status = CheckHipattn(
       hipattn_sequence_reserve(handle, options_.depth + prompt.size() + options_.max_new_tokens),
       "reserve memory for the text");
+  if (status.ok()) {
+    status = CheckMemoryForBlas(workers_->num_threads());
+  }
   if (status.ok() && options_.depth > 0) {
     status = FillWithRandomTokens(handle);
   }

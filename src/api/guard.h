@@ -13,6 +13,7 @@
 #include <exception>
 #include <new>
 #include <stdexcept>
+#include <system_error>
 
 namespace hipattn::api {
 
@@ -32,6 +33,10 @@ hipattn_status_t Guard(const Body& body) noexcept {
   } catch (const std::length_error& error) {  // a container asked for more than it can ever hold
     SetLastError(error.what());
     return HIPATTN_OUT_OF_MEMORY;
+  } catch (const std::system_error& error) {  // std::thread: no memory for a stack, or a limit
+    SetLastError(error.what());
+    return error.code() == std::errc::resource_unavailable_try_again ? HIPATTN_OUT_OF_MEMORY
+                                                                     : HIPATTN_INTERNAL;
   } catch (const std::exception& error) {
     SetLastError(error.what());
     return HIPATTN_INTERNAL;

@@ -6,11 +6,13 @@
 #ifndef HIPATTN_ENGINE_CALL_H_
 #define HIPATTN_ENGINE_CALL_H_
 
+#include "base/bad_alloc.h"
 #include "engine/state.h"
 
 #include <chrono>
 #include <cstdint>
 #include <mutex>
+#include <utility>
 #include <vector>
 
 namespace hipattn::engine {
@@ -85,24 +87,23 @@ class Timer {
   const Clock::time_point start_;
 };
 
-// The first error of parallel tasks. Thread-safe.
-class FirstError {
- public:
-  void Set(const Status& status) {
+// Runs body(i), which returns Status, for every i in [0, count) in parallel; the first error that
+// occurred. Tasks must not throw, so one that finds no memory fails.
+template <typename Body>
+Status ParallelTasks(EngineState& engine, size_t count, const Body& body) {
+  std::mutex mutex;
+  Status first_error;
+  device::ParallelFor(engine.device->executor(), count, [&](size_t i) {
+    Status status = CatchBadAlloc([&] { return body(i); });
     if (!status.ok()) {
-      const std::lock_guard<std::mutex> lock(mutex_);
-      if (status_.ok()) {
-        status_ = status;
+      const std::lock_guard<std::mutex> lock(mutex);
+      if (first_error.ok()) {
+        first_error = std::move(status);
       }
     }
-  }
-  // After the tasks have ended.
-  const Status& status() const { return status_; }
-
- private:
-  std::mutex mutex_;
-  Status status_;
-};
+  });
+  return first_error;
+}
 
 // Submits an op and waits for it: what the host reads next, the op has written.
 template <typename Params>

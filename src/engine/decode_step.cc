@@ -146,16 +146,13 @@ Status Wave::SelectAll(std::vector<Task>& tasks) {
     return Status::Ok();
   }
   const Timer timer(&call_.stats.search_ns);
-  FirstError error;
-  device::ParallelFor(engine_.device->executor(), tasks.size(), [&](size_t i) {
-    if (tasks[i].row->mode != StepMode::kDense) {
-      error.Set(SelectOne(&tasks[i]));
-    }
+  Status status = ParallelTasks(engine_, tasks.size(), [&](size_t i) {
+    return tasks[i].row->mode == StepMode::kDense ? Status::Ok() : SelectOne(&tasks[i]);
   });
   for (const Task& task : tasks) {
     call_.stats.search_keys_read += task.keys_read;
   }
-  return error.status();
+  return status;
 }
 
 // Leaves the row's list in the head's ranges and kv_ranges.

@@ -2,6 +2,7 @@
 // SPDX-FileCopyrightText: The hipattn authors
 #include "engine/head_store.h"
 
+#include "base/bad_alloc.h"
 #include "base/int_math.h"
 
 #include <cstring>
@@ -83,8 +84,11 @@ Status HeadStore::OwnTail(const StoreContext& context, uint64_t written) {
   const device::CopyPiece piece = {
       device::BlockAddress(view, first), device::BlockAddress(view, shared), view.block_bytes};
   Result<device::Ticket> copied = context.memory->device().Copy(0, {&piece, 1});
-  Status reserved =
-      copied.ok() ? slots_.Reserve(*context.memory, tail + offload::kRunSlots) : copied.status();
+  Status reserved = copied.status();
+  if (copied.ok()) {
+    reserved =
+        CatchBadAlloc([&] { return slots_.Reserve(*context.memory, tail + offload::kRunSlots); });
+  }
   if (!reserved.ok()) {
     context.pool->Release(first);
     return reserved;

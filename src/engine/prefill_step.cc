@@ -82,9 +82,8 @@ class BlockStep {
 
   Status Search() {
     const Timer timer(&call_.stats.search_ns);
-    FirstError error;
     std::vector<uint64_t> keys_read(kv_heads(), 0);
-    device::ParallelFor(engine_.device->executor(), kv_heads(), [&](size_t h) {
+    Status status = ParallelTasks(engine_, kv_heads(), [&](size_t h) {
       const auto head = static_cast<uint32_t>(h);
       const BlockQuery query = {call_.Q(part_.first_row + block_.begin, head),
                                 call_.q_row_stride(),
@@ -92,40 +91,36 @@ class BlockStep {
                                 num_rows(),
                                 PartitionOf(part_, block_.end - 1)};
       const SelectContext context = {engine_, *part_.sequence, call_.args.layer, true};
-      error.Set(Select(context,
-                       query,
-                       part_.sequence->options.budget_tokens,
-                       &part_.layer->heads[h],
-                       &keys_read[h]));
+      return Select(context,
+                    query,
+                    part_.sequence->options.budget_tokens,
+                    &part_.layer->heads[h],
+                    &keys_read[h]);
     });
     for (const uint64_t keys : keys_read) {
       call_.stats.search_keys_read += keys;
     }
-    return error.status();
+    return status;
   }
 
   Status PlanRows() {
     std::vector<RowList>& lists = engine_.scratch.prefill_lists;
     lists.resize(std::max<size_t>(lists.size(), size_t{num_rows()} * kv_heads()));
     const core::Partition last = PartitionOf(part_, block_.end - 1);
-    FirstError error;
-    device::ParallelFor(engine_.device->executor(), size_t{num_rows()} * kv_heads(), [&](size_t i) {
+    return ParallelTasks(engine_, size_t{num_rows()} * kv_heads(), [&](size_t i) {
       const size_t row = block_.begin + i / kv_heads();
       const HeadState& head = part_.layer->heads[i % kv_heads()];
       RowList* list = &List(i / kv_heads(), i % kv_heads());
       if (!IsHip(part_)) {
-        error.Set(PlanAll(engine_, part_.first_pos + row + 1, head.store, list));
-        return;
+        return PlanAll(engine_, part_.first_pos + row + 1, head.store, list);
       }
       const auto first_pos = static_cast<int64_t>(part_.first_pos + block_.begin);
-      error.Set(
-          PlanList(engine_,
-                   *part_.sequence,
-                   {PartitionOf(part_, row), last, first_pos, part_.first_pos + block_.end - 1},
-                   head,
-                   list));
+      return PlanList(engine_,
+                      *part_.sequence,
+                      {PartitionOf(part_, row), last, first_pos, part_.first_pos + block_.end - 1},
+                      head,
+                      list);
     });
-    return error.status();
   }
 
   Status Attend() {

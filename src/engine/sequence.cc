@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 // SPDX-FileCopyrightText: The hipattn authors
+#include "base/bad_alloc.h"
 #include "engine/engine.h"
 #include "engine/recall.h"
 #include "engine/state.h"
@@ -29,6 +30,24 @@ void ForEachStore(SequenceState& sequence, Fn&& fn) {
       fn(layer, head.store);
     }
   }
+}
+
+// HeadStore's, as a Status in every case: what the stores before it took is then to be given back.
+Status MakeRoom(const SequenceState& sequence,
+                const LayerState& layer,
+                HeadStore& store,
+                uint64_t num_tokens) {
+  return CatchBadAlloc([&] { return store.MakeRoom(sequence.context, layer.tokens, num_tokens); });
+}
+
+// Room for what the sequence has reserved, in every store.
+Status MakeReservedRoom(SequenceState& sequence) {
+  for (LayerState& layer : sequence.layers) {
+    for (HeadState& head : layer.heads) {
+      HIPATTN_RETURN_IF_ERROR(MakeRoom(sequence, layer, head.store, sequence.reserved_tokens));
+    }
+  }
+  return Status::Ok();
 }
 
 // The next decode step begins a new refresh (D34).
@@ -111,7 +130,7 @@ Status Sequence::SetOptions(const AttentionOptions& options) {
     return state_->reserved_tokens == 0 ? Status::Ok() : Reserve(state_->reserved_tokens);
   };
   const AttentionOptions before = old;
-  const Status status = adopt(options);
+  Status status = adopt(options);
   if (!status.ok()) {
     // What the old options had room for has just been given back.
     HIPATTN_RETURN_IF_ERROR(adopt(before));
@@ -123,8 +142,9 @@ Status Sequence::Reserve(uint64_t num_tokens) {
   Status status;
   for (LayerState& layer : state_->layers) {
     for (HeadState& head : layer.heads) {
-      status =
-          status.ok() ? head.store.MakeRoom(state_->context, layer.tokens, num_tokens) : status;
+      if (status.ok()) {
+        status = MakeRoom(*state_, layer, head.store, num_tokens);
+      }
     }
   }
   if (status.ok()) {
@@ -161,12 +181,7 @@ Result<std::unique_ptr<Sequence>> Sequence::Fork(uint64_t num_tokens) const {
   // The parent's last block is shared now. Its reservation covers the copy that its next token will
   // need.
   if (state_->reserved_tokens > length()) {
-    for (LayerState& layer : state_->layers) {
-      for (HeadState& head : layer.heads) {
-        HIPATTN_RETURN_IF_ERROR(
-            head.store.MakeRoom(state_->context, layer.tokens, state_->reserved_tokens));
-      }
-    }
+    HIPATTN_RETURN_IF_ERROR(MakeReservedRoom(*state_));
   }
   return child;
 }
@@ -188,13 +203,18 @@ Status Sequence::Truncate(uint64_t num_tokens) {
   if (state_->reserved_tokens <= num_tokens) {
     return Status::Ok();
   }
-  // What was given back is taken again; only blocks that a fork still holds can be missing.
+  // What was given back is taken again; only blocks that a fork still holds, or memory
+  // that the system refuses, can be missing.
   ForEachStore(*state_, [&](LayerState& layer, HeadStore& store) {
-    if (Status status = store.MakeRoom(state_->context, layer.tokens, state_->reserved_tokens);
-        !status.ok()) {
+    const Status room = MakeRoom(*state_, layer, store, state_->reserved_tokens);
+    if (!room.ok()) {
       state_->reserved_tokens = num_tokens;
-      engine_->state_->logger.Warn(StrCat(
-          "truncate lost the sequence's reservation, a fork holds its blocks: ", status.message()));
+      // The text is cut already; without memory for a message nothing is said.
+      (void)CatchBadAlloc([&]() -> Status {
+        engine_->state_->logger.Warn(
+            StrCat("truncate lost the sequence's reservation: ", room.message()));
+        return Status::Ok();
+      });
     }
   });
   return Status::Ok();

@@ -6,6 +6,7 @@
 #ifndef HIPATTN_ENGINE_VISIBLE_ARRAY_H_
 #define HIPATTN_ENGINE_VISIBLE_ARRAY_H_
 
+#include "base/bad_alloc.h"
 #include "device/device.h"
 #include "offload/memory_budget.h"
 
@@ -58,16 +59,20 @@ class IndexMemory {
 
   Result<ChargedBuffer> Allocate(device::MemoryKind kind, size_t bytes) {
     HIPATTN_RETURN_IF_ERROR(budget_->Charge(bytes));
-    Result<device::Buffer> buffer = device_->Allocate(kind, bytes);
-    if (!buffer.ok()) {
+    device::Buffer buffer;
+    Status allocated = CatchBadAlloc([&]() -> Status {
+      HIPATTN_ASSIGN_OR_RETURN(buffer, device_->Allocate(kind, bytes));
+      return Status::Ok();
+    });
+    if (!allocated.ok()) {
       budget_->Release(bytes);
-      return buffer.status();
+      return allocated;
     }
     index_bytes_.fetch_add(bytes, std::memory_order_relaxed);
     ChargedBuffer charged;
     charged.budget_ = budget_;
     charged.index_bytes_ = &index_bytes_;
-    charged.buffer_ = std::move(*buffer);
+    charged.buffer_ = std::move(buffer);
     return charged;
   }
 
@@ -127,12 +132,12 @@ class VisibleArray {
 
   // Gives back room that is more than twice what is used; keeps it when a smaller copy cannot be
   // had.
-  void Shrink(IndexMemory& memory) {
+  void Shrink(IndexMemory& memory) noexcept {
     if (capacity_ <= 2 * size_ + 16) {
       return;
     }
     VisibleArray smaller;
-    if (size_ == 0 || smaller.Reserve(memory, size_).ok()) {
+    if (size_ == 0 || CatchBadAlloc([&] { return smaller.Reserve(memory, size_); }).ok()) {
       std::copy_n(data(), size_, smaller.data());
       smaller.size_ = size_;
       *this = std::move(smaller);

@@ -18,21 +18,17 @@ namespace {
 class StdExecutor : public device::Executor {
  public:
   explicit StdExecutor(unsigned num_threads) {
-    for (unsigned i = 1; i < num_threads; ++i) {
-      workers_.emplace_back([this] { Work(); });
+    try {
+      for (unsigned i = 1; i < num_threads; ++i) {
+        workers_.emplace_back([this] { Work(); });
+      }
+    } catch (...) {  // the system has no further thread for us
+      Stop();
+      throw;
     }
   }
 
-  ~StdExecutor() override {
-    {
-      const std::lock_guard<std::mutex> lock(mutex_);
-      stop_ = true;
-    }
-    changed_.notify_all();
-    for (std::thread& worker : workers_) {
-      worker.join();
-    }
-  }
+  ~StdExecutor() override { Stop(); }
 
   StdExecutor(const StdExecutor&) = delete;
   StdExecutor& operator=(const StdExecutor&) = delete;
@@ -65,6 +61,17 @@ class StdExecutor : public device::Executor {
     size_t next = 0;  // both under mutex_
     size_t done = 0;
   };
+
+  void Stop() {
+    {
+      const std::lock_guard<std::mutex> lock(mutex_);
+      stop_ = true;
+    }
+    changed_.notify_all();
+    for (std::thread& worker : workers_) {
+      worker.join();
+    }
+  }
 
   void Draw(Job& job) {
     std::unique_lock<std::mutex> lock(mutex_);

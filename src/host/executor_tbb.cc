@@ -6,6 +6,9 @@
 #include <oneapi/tbb/parallel_for.h>
 #include <oneapi/tbb/task_arena.h>
 
+#include <stdexcept>
+#include <system_error>
+
 namespace hipattn::host {
 namespace {
 
@@ -27,11 +30,17 @@ class TbbExecutor : public device::Executor {
       }
       return;
     }
-    if (tbb::this_task_arena::current_thread_index() >= 0 &&
-        tbb::this_task_arena::max_concurrency() <= static_cast<int>(num_threads_)) {
-      RunHere(count, fn, arg);
-    } else {
-      arena_.execute([&] { RunHere(count, fn, arg); });
+    try {
+      if (tbb::this_task_arena::current_thread_index() >= 0 &&
+          tbb::this_task_arena::max_concurrency() <= static_cast<int>(num_threads_)) {
+        RunHere(count, fn, arg);
+      } else {
+        arena_.execute([&] { RunHere(count, fn, arg); });
+      }
+    } catch (const std::runtime_error& error) {
+      // Tasks do not throw, so it is TBB, which could not start a thread: said as std::thread does.
+      throw std::system_error(std::make_error_code(std::errc::resource_unavailable_try_again),
+                              error.what());
     }
   }
 

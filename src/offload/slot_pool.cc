@@ -2,6 +2,8 @@
 // SPDX-FileCopyrightText: The hipattn authors
 #include "offload/slot_pool.h"
 
+#include "base/bad_alloc.h"
+
 #include <algorithm>
 #include <bit>
 
@@ -29,6 +31,12 @@ Status SlotPool::AddSlab() {
   if ((slabs_.size() + 1) * slab_runs_ > UINT32_MAX / kRunSlots) {
     return OutOfMemory("the pool has reached ", UINT32_MAX, " slots");
   }
+  // Lists first: what follows, and every later Release, may then not run out of memory half-way.
+  const size_t runs = (slabs_.size() + 1) * slab_runs_;
+  free_runs_.reserve(runs);
+  holders_.reserve(runs);
+  slabs_.reserve(slabs_.size() + 1);
+  slab_tables_.reserve(slab_tables_.size() + 1);
   if (slabs_.size() == slab_table_size_) {
     const size_t size = std::max<size_t>(16, 2 * slab_table_size_);
     HIPATTN_ASSIGN_OR_RETURN(
@@ -57,7 +65,7 @@ Result<uint32_t> SlotPool::TakeRun() {
   HIPATTN_RETURN_IF_ERROR(budget_->Charge(run_bytes()));
   const std::lock_guard<std::mutex> lock(mutex_);
   if (free_runs_.empty()) {
-    if (Status status = AddSlab(); !status.ok()) {
+    if (Status status = CatchBadAlloc([this] { return AddSlab(); }); !status.ok()) {
       budget_->Release(run_bytes());
       return status;
     }

@@ -213,6 +213,22 @@ TEST_F(Cli, FullDisksAreErrors) {
   ExpectFailure(RunTiny({"--prompt", "x", "--json", folder_.File("no/such/folder")}), 1, "folder");
 }
 
+// Under a limit of the address space: an error that says what for, and an end. (The sizes are far
+// from what the program itself maps, which depends on the machine.)
+TEST_F(Cli, MemoryThatTheSystemRefusesIsAnError) {
+  const auto run_limited = [&](const std::string& kib, const std::string& options) {
+    return testing::RunProgram({"/bin/sh",
+                                "-c",
+                                "ulimit -v " + kib +
+                                    " && exec timeout 60 " HIPATTN_RUN_PROGRAM
+                                    " --prompt 'It is not here' --max-new-tokens 2 --model '" +
+                                    model_ + "' " + options});
+  };
+  // 20 million tokens of 256 bytes: 5 GB.
+  ExpectFailure(run_limited("3000000", "--threads 1 --depth 20000000"), 1, "HIPATTN_OUT_OF_MEMORY");
+  ExpectFailure(run_limited("3000000", "--threads 32"), 1, "matrix products");
+}
+
 TEST_F(Cli, DepthFillsTheCache) {
   const std::string path = folder_.File("result.json");
   const ProgramResult result = RunTiny(

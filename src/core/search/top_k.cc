@@ -82,8 +82,9 @@ void TopK::Keep(std::span<const int32_t> keys,
                 std::span<const int32_t> numbers,
                 uint32_t keep,
                 std::vector<int32_t>* kept) {
-  // One place more than there are numbers: the copies below write before they know.
-  if (keys_.size() <= keys.size()) {
+  // One place more than there are numbers: the copies below write before they know. The last to
+  // grow says whether all did: a resize may throw.
+  if (inside_.size() <= keys.size()) {
     keys_.resize(keys.size() + 1);
     numbers_.resize(keys.size() + 1);
     inside_.resize(keys.size() + 1);
