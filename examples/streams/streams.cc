@@ -101,7 +101,7 @@ int main() {
   try {
     return Run() ? 0 : 1;
   } catch (const hipattn::Error& error) {  // names the status, the field and the value
-    std::fprintf(stderr, "%s\n", error.what());
+    (void)std::fprintf(stderr, "%s\n", error.what());
     return 1;
   }
 }

@@ -15,21 +15,21 @@
 namespace hipattn::host {
 namespace portable {
 const device::OpTable* Table();
-}
+}  // namespace portable
 #if defined(HIPATTN_HAS_avx2)
 namespace avx2 {
 const device::OpTable* Table();
-}
+}  // namespace avx2
 #endif
 #if defined(HIPATTN_HAS_avx512)
 namespace avx512 {
 const device::OpTable* Table();
-}
+}  // namespace avx512
 #endif
 #if defined(HIPATTN_HAS_avx512bf16)
 namespace avx512bf16 {
 const device::OpTable* Table();
-}
+}  // namespace avx512bf16
 #endif
 }  // namespace hipattn::host
 

@@ -104,16 +104,16 @@ class LinuxHostMemory : public device::HostMemory {
     if (raw == MAP_FAILED) {
       return OutOfMemory("the system refused ", bytes, " bytes of memory");
     }
-    const auto begin = reinterpret_cast<uintptr_t>(raw);
-    const uintptr_t aligned = RoundUp<uintptr_t>(begin, kHugePageBytes);
-    const uintptr_t end = aligned + RoundUp<uint64_t>(bytes, 4096);
-    if (aligned > begin) {
-      munmap(raw, aligned - begin);
+    auto* const begin = static_cast<std::byte*>(raw);
+    const auto address = reinterpret_cast<uintptr_t>(raw);
+    std::byte* const data = begin + (RoundUp<uintptr_t>(address, kHugePageBytes) - address);
+    std::byte* const end = data + RoundUp<uint64_t>(bytes, 4096);
+    if (data > begin) {
+      munmap(begin, static_cast<size_t>(data - begin));
     }
     if (begin + padded > end) {
-      munmap(reinterpret_cast<void*>(end), begin + padded - end);
+      munmap(end, static_cast<size_t>(begin + padded - end));
     }
-    auto* data = reinterpret_cast<std::byte*>(aligned);
     // Both are wishes; a system without huge pages or that refuses placement serves ordinary pages.
     (void)madvise(data, bytes, MADV_HUGEPAGE);
     if (node != kAnyNode && num_nodes_ > 1 && node < 64) {
