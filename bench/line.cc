@@ -27,7 +27,7 @@ void SetCounters(benchmark::State& state, const Work& work, unsigned num_threads
     times.read.push_back(work.bytes / peaks.sequential_bytes);
   }
   constexpr double kBest = 0.05;
-  const double flop_seconds = work.flops / peaks.flops;
+  const double flop_seconds = work.flops / (work.whole_numbers ? peaks.short_ops : peaks.flops);
   const double kernel = Quantile(&times.kernel, kBest);
   const double read = Quantile(&times.read, kBest);
   state.counters["GB/s"] = work.bytes / kernel * 1e-9;

@@ -18,6 +18,7 @@ namespace hipattn::bench {
 struct Work {
   double bytes;
   double flops;
+  bool whole_numbers = false;  // the products are of int16
 };
 
 struct LineTimes {
@@ -27,7 +28,7 @@ struct LineTimes {
 
 // Sets, from the fastest twentieth of both,
 //   GB/s, GFLOP/s       of the kernel
-//   peak_%              of the multiply-add peak
+//   peak_%              of the multiply-add peak, of f32 or of int16
 //   read_GB/s           of the bare read, read_of_seq_% its share of the sequential bandwidth
 //   roof_%              time the roof needs / time of the kernel; the roof is the slower of the
 //   bare

@@ -38,6 +38,8 @@ void DescribeMachine() {
     const Peaks& peaks = PeaksOf(num_threads);
     const std::string suffix = "_threads_" + std::to_string(num_threads);
     benchmark::AddCustomContext("multiply_add_gflops" + suffix, std::to_string(peaks.flops * 1e-9));
+    benchmark::AddCustomContext("int16_multiply_add_gops" + suffix,
+                                std::to_string(peaks.short_ops * 1e-9));
     benchmark::AddCustomContext("sequential_gb_per_s" + suffix,
                                 std::to_string(peaks.sequential_bytes * 1e-9));
   }

@@ -25,7 +25,9 @@ constexpr size_t kSequentialBlock = size_t{64} << 10;
 constexpr size_t kSequentialSlices = 64;
 constexpr int kTries = 10;
 
-double MeasureFlops(unsigned num_threads) {
+using PeakLoop = uint64_t (*)(uint64_t rounds, float* sink);
+
+double MeasureOps(PeakLoop loop, unsigned num_threads) {
   constexpr uint64_t kRounds = 200000;
   double best = 0;
   for (int i = 0; i < kTries; ++i) {
@@ -34,7 +36,7 @@ double MeasureFlops(unsigned num_threads) {
     device::ParallelFor(ExecutorOf(num_threads), num_threads, [&](size_t task) {
       float sink[16];
       std::fill(sink, sink + 16, 0.5F);
-      flops[task] = BestRoofKernels().multiply_add(kRounds, sink);
+      flops[task] = loop(kRounds, sink);
     });
     const double seconds = Now(num_threads) - start;
     best = std::max(best, static_cast<double>(flops[0] * kRounds * num_threads) / seconds);
@@ -63,6 +65,9 @@ const RoofKernels& BestRoofKernels() {
 #if defined(__x86_64__)
   if (__builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
       __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512vl")) {
+    if (__builtin_cpu_supports("avx512bf16") && __builtin_cpu_supports("avx512vnni")) {
+      return *host::avx512bf16::Roof();
+    }
     return *host::avx512::Roof();
   }
   if (__builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") &&
@@ -94,7 +99,9 @@ const Peaks& PeaksOf(unsigned num_threads) {
   if (found != peaks.end()) {
     return found->second;
   }
-  return peaks[num_threads] = {MeasureFlops(num_threads), MeasureSequential(num_threads)};
+  return peaks[num_threads] = {MeasureOps(BestRoofKernels().multiply_add, num_threads),
+                               MeasureOps(BestRoofKernels().dot_add, num_threads),
+                               MeasureSequential(num_threads)};
 }
 
 std::byte* BenchMemory(size_t bytes) {

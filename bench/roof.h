@@ -24,6 +24,7 @@ double Now(unsigned num_threads);
 
 struct Peaks {
   double flops;             // f32 multiply-adds, counted as 2, per second
+  double short_ops;         // int16 multiply-adds, counted as 2, per second
   double sequential_bytes;  // read per second
 };
 

@@ -27,6 +27,8 @@ inline constexpr int kReadStreams = 8;
 struct RoofKernels {
   // Runs `rounds` rounds of independent multiply-adds; returns the flops of one round.
   uint64_t (*multiply_add)(uint64_t rounds, float* sink);
+  // The same of products of int16, summed as int32.
+  uint64_t (*dot_add)(uint64_t rounds, float* sink);
   // Reads every byte of the list into registers.
   void (*read)(const ReadList& list, float* sink);
 };

@@ -73,7 +73,7 @@ class SearchCase {
     const auto bytes = static_cast<double>(slice_jobs_ * kJobGroups * group_bytes_);
     const double products = static_cast<double>(slice_jobs_ * kJobGroups * kFanOut) *
                             shape_.head_dim * (shape_.has_spread ? 2 : 1);
-    return {bytes, 2 * products * shape_.num_rows * shape_.group};
+    return {bytes, 2 * products * shape_.num_rows * shape_.group, true};
   }
 
  private:

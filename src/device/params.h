@@ -99,11 +99,11 @@ struct LoadQParams {
 // ------------------------------------------------------------------------------------------
 // summaries The int8 summaries of one level of one kv head's block tree. The 8 children of a node
 // lie together as a group, one read:
-//   float scale_m[8], scale_w[8]; then int8 lanes[steps][16]
-// with two vectors per node (has_spread): steps = head_dim, lanes 0-7 of step d are m[d] of the 8
-// nodes, 8-15 are w[d]; with one: steps = head_dim / 2, lanes 0-7 are m[2d], 8-15 are m[2d + 1],
-// and scale_w repeats scale_m. m = scale_m * int8, w = scale_w * int8. Groups of 64-byte multiples,
-// kept in chunks.
+//   float scale_m[8], scale_w[8]; then int8 steps[][16][2]: pairs of neighbouring dimensions
+// with two vectors per node (has_spread): head_dim / 2 steps, lanes 0-7 of step s are m[2s] and
+// m[2s + 1] of the 8 nodes, 8-15 those of w; with one: head_dim / 4 steps, lanes 0-7 are m[4s] and
+// m[4s + 1], 8-15 are m[4s + 2] and m[4s + 3], and scale_w repeats scale_m. m = scale_m * int8, w =
+// scale_w * int8. Groups of 64-byte multiples, kept in chunks.
 struct SummaryLevel {
   std::byte* const* chunks;  // group g is in chunks[g >> chunk_groups_log2]
   uint32_t chunk_groups_log2;
@@ -113,6 +113,13 @@ struct SummaryLevel {
 constexpr uint64_t SummaryGroupBytes(uint32_t head_dim, bool has_spread) {
   const uint64_t lanes = uint64_t{head_dim} * kFanOut * (has_spread ? 2 : 1);
   return (2 * kFanOut * sizeof(float) + lanes + 63) / 64 * 64;
+}
+
+// Where m (which = 0) or w (1) of a child at one dimension lies among a group's int8.
+constexpr uint32_t SummaryPlace(bool has_spread, uint32_t which, uint32_t child, uint32_t dim) {
+  const uint32_t step = has_spread ? dim / 2 : dim / 4;
+  const uint32_t half = has_spread ? which : dim / 2 % 2;
+  return (step * 16 + half * kFanOut + child) * 2 + dim % 2;
 }
 
 inline std::byte* SummaryGroupAddress(const SummaryLevel& level,
@@ -161,6 +168,13 @@ struct SummarizeParams {
 // ------------------------------------------------------------------------------------------
 // score_nodes, estimate_nodes Rows of queries: vector (r, g) starts at q + r * row_stride + g *
 // head_dim.
+//
+// A score is (float(sum of q_i m_i) * scale_m + float(sum of |q_i| w_i) * scale_w) * step, with q_i
+// the query as 16-bit whole numbers of steps (StepOfInt16 of its largest element, rounded half to
+// even), m_i and w_i the stored int8; with one vector per node the two sums are those of lanes 0-7
+// and 8-15. The sums are whole, the rest is IEEE f32 in this order: the same bits everywhere. Where
+// the elements of q span no more than 15 bits, it is SPEC D30 exactly; else q is off by at most
+// 2^-15 of its largest element, as an f32 sum of head_dim products may be.
 struct QueryRows {
   const float* q;
   uint64_t row_stride;  // floats

@@ -222,8 +222,7 @@ core::QuantizedVector KvSummaries::Read(uint32_t level, uint32_t node, uint32_t 
   std::memcpy(&vector.scale, group + (which * kFanOut + lane) * sizeof(float), sizeof(float));
   const auto* lanes = reinterpret_cast<const int8_t*>(group + 2 * kFanOut * sizeof(float));
   for (uint32_t dim = 0; dim < head_dim_; ++dim) {
-    const uint32_t row = has_spread ? 2 * dim + which : dim;
-    vector.steps.push_back(lanes[row * kFanOut + lane]);
+    vector.steps.push_back(lanes[device::SummaryPlace(has_spread, which, lane, dim)]);
   }
   return vector;
 }

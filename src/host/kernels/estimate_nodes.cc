@@ -18,8 +18,8 @@ using device::EstimateJob;
 using device::EstimateParams;
 
 constexpr int kScaleBytes = 2 * kFanOut * static_cast<int>(sizeof(float));
-constexpr int kLineSteps = 4;  // steps of 16 bytes in a cache line
-constexpr int kParts = 2;      // partial sums, of even and odd dimensions: more additions in flight
+constexpr int kLineDims = 4;  // of m and w of 8 nodes in a cache line
+constexpr int kParts = 2;     // partial sums, of even and odd dimensions: more additions in flight
 constexpr int kTileHeads = kRegisters / 8;  // heads that are computed together
 constexpr uint32_t kAhead = 8;              // groups between the one prefetched and the one read
 constexpr float kFloor = -__FLT_MAX__;  // below any exponent, and finite: differences are never NaN
@@ -56,19 +56,19 @@ inline void Exponents(const EstimateParams& params,
   }
   PrefetchL2(ahead);
   for (int dim = 0; dim < head_dim; dim += kParts) {
-    if (dim % kLineSteps == 0) {
+    if (dim % kLineDims == 0) {
       PrefetchL2(ahead + kScaleBytes + dim * 16);
+    }
+    const auto* lanes = reinterpret_cast<const int8_t*>(group + kScaleBytes + dim * 16);
+    VF step[kParts][kPanelVectors];
+    HIPATTN_UNROLL
+    for (int i = 0; i < kPanelVectors; ++i) {
+      SplitShorts(LoadBytes(lanes + i * 2 * kLanes), step[0][i], step[1][i]);
     }
     HIPATTN_UNROLL
     for (int part = 0; part < kParts; ++part) {
-      const auto* lanes = reinterpret_cast<const int8_t*>(group + kScaleBytes + (dim + part) * 16);
-      VF step[kPanelVectors];
       VF value[kPanelVectors];
-      HIPATTN_UNROLL
-      for (int i = 0; i < kPanelVectors; ++i) {
-        step[i] = LoadInt8(lanes + i * kLanes);
-      }
-      SquareSpread(step, value);
+      SquareSpread(step[part], value);
       HIPATTN_UNROLL
       for (int h = 0; h < H; ++h) {
         const VF component = Set1(q[h * head_dim + dim + part]);

@@ -4,12 +4,14 @@
 // score_nodes: the best q.m + |q|.w of every listed node over the rows and heads (SPEC D28, D30;
 // device/params.h).
 //
-// A step of a group is 16 int8: one vector of 16 floats holds 8 nodes' m and their w at one
-// dimension, so that the sums of 8 nodes need no horizontal step until the end. A register tile is
-// several groups x up to 8 queries. While a group is multiplied, the lines of the group kAhead
-// places later are prefetched: groups are 1 or 2 KB at scattered addresses.
+// A step of a group is 16 pairs of int8: 8 nodes' m and their w at two dimensions, multiplied by
+// pairs of int16 into one vector of 16 whole sums, so that 8 nodes need no horizontal step until
+// the end. A register tile is several groups x up to 8 queries. While a group is multiplied, the
+// lines of the group kAhead places later are prefetched: groups are 1 or 2 KB at scattered
+// addresses.
 //
 // Parallel work is a run of batches, a batch being kBatchGroups neighbouring groups of one job.
+#include "base/fixed_point.h"
 #include "device/executor.h"
 #include "host/kernels/kernels.h"
 #include "host/vec/vec.h"
@@ -23,7 +25,8 @@ using device::ScoreParams;
 constexpr uint32_t kBatchGroups = 64;
 constexpr uint32_t kAhead = 16;
 constexpr int kTileQueries = kRegisters / 8;
-constexpr int kLineSteps = 4;  // steps of 16 bytes in a cache line
+constexpr int kStepBytes = 32;
+constexpr int kLineSteps = 2;  // steps in a cache line
 constexpr int kScaleBytes = 2 * kFanOut * static_cast<int>(sizeof(float));
 constexpr uint32_t kTasksPerThread = 4;  // evens out threads that start late
 constexpr float kMinusInf = -__builtin_inff();
@@ -36,12 +39,33 @@ struct Batch {
   alignas(64) float best[kBatchGroups][kFanOut];
 };
 
-// What the steps of a group are multiplied by for up to kTileQueries queries, [step][count][16]: q
-// and |q| of one dimension, or q of two.
+// What the steps of a group are multiplied by for up to kTileQueries queries, [step][count][16]
+// pairs: q and |q| of two dimensions, or q of four.
 struct Queries {
   int count;
-  alignas(64) float weights[device::kMaxHeadDim * kTileQueries * 16];
+  float step[kTileQueries];
+  alignas(64) int16_t weights[device::kMaxHeadDim / 2 * kTileQueries * kStepBytes];
 };
+
+// q as whole numbers of steps; returns the step.
+float LoadQuery(const float* q, int head_dim, int16_t* whole) {
+  alignas(64) float steps[device::kMaxHeadDim + kLanes];
+  VF largest = Zero();
+  for (int i = 0; i < head_dim; i += kLanes) {
+    const int rest = head_dim - i < kLanes ? head_dim - i : kLanes;
+    largest = Max(Abs(LoadFirst(q + i, rest)), largest);
+  }
+  const Int16Step step = StepOfInt16(ReduceMax(largest));
+  for (int i = 0; i < head_dim; i += kLanes) {
+    const int rest = head_dim - i < kLanes ? head_dim - i : kLanes;
+    const VF value = Mul(LoadFirst(q + i, rest), Set1(step.inverse));
+    Store(steps + i, Round(Min(Max(value, Set1(-kMaxInt16Steps)), Set1(kMaxInt16Steps))));
+  }
+  for (int i = 0; i < head_dim; ++i) {
+    whole[i] = static_cast<int16_t>(steps[i]);
+  }
+  return step.step;
+}
 
 void LoadQueries(const ScoreParams& params,
                  const device::QueryRows& rows,
@@ -49,22 +73,26 @@ void LoadQueries(const ScoreParams& params,
                  Queries* queries) {
   const uint32_t left = rows.num_rows * rows.group - first;
   const uint32_t count = left < kTileQueries ? left : kTileQueries;
-  const uint32_t steps = params.has_spread != 0 ? params.head_dim : params.head_dim / 2;
+  const bool has_spread = params.has_spread != 0;
+  const uint32_t step_dims = has_spread ? 2 : 4;
   queries->count = static_cast<int>(count);
   for (uint32_t i = 0; i < count; ++i) {
     const uint32_t vector = first + i;
-    const float* q = rows.q + vector / rows.group * rows.row_stride +
-                     uint64_t{vector % rows.group} * params.head_dim;
-    for (uint32_t step = 0; step < steps; ++step) {
-      VF weight[kPanelVectors];
-      if (params.has_spread != 0) {
-        OctetsAbs(Set1(q[step]), weight);
-      } else {
-        Octets(Set1(q[2 * step]), Set1(q[2 * step + 1]), weight);
+    int16_t whole[device::kMaxHeadDim];
+    queries->step[i] = LoadQuery(rows.q + vector / rows.group * rows.row_stride +
+                                     uint64_t{vector % rows.group} * params.head_dim,
+                                 static_cast<int>(params.head_dim),
+                                 whole);
+    for (uint32_t dim = 0; dim < params.head_dim; dim += step_dims) {
+      int16_t pairs[4] = {whole[dim], whole[dim + 1]};
+      for (int other = 0; other < 2; ++other) {
+        const int16_t x = pairs[other];
+        pairs[2 + other] = has_spread ? (x < 0 ? static_cast<int16_t>(-x) : x)
+                                      : whole[dim + 2 + static_cast<uint32_t>(other)];
       }
-      HIPATTN_UNROLL
-      for (int part = 0; part < kPanelVectors; ++part) {
-        Store(queries->weights + (step * count + i) * 16 + part * kLanes, weight[part]);
+      int16_t* weights = queries->weights + (dim / step_dims * count + i) * kStepBytes;
+      for (uint32_t lane = 0; lane < 16; ++lane) {
+        __builtin_memcpy(weights + 2 * lane, pairs + lane / kFanOut * 2, 2 * sizeof(int16_t));
       }
     }
   }
@@ -103,10 +131,10 @@ void FillBatch(const ScoreParams& params, const ScoreJob& job, uint32_t first, B
 
 // Folds the scores of groups [at, at + N) of the batch for H queries into batch->best.
 template <int H, int N>
-inline void ScoreTile(const float* weights, int steps, uint32_t at, Batch* batch) {
+inline void ScoreTile(const Queries& queries, int steps, uint32_t at, Batch* batch) {
   const std::byte* group[N];
   const std::byte* ahead[N];
-  VF sum[N][H][kPanelVectors];
+  VI sum[N][H][kPanelVectors];
   HIPATTN_UNROLL
   for (int n = 0; n < N; ++n) {
     group[n] = batch->group[at + static_cast<uint32_t>(n)];
@@ -116,34 +144,34 @@ inline void ScoreTile(const float* weights, int steps, uint32_t at, Batch* batch
     for (int h = 0; h < H; ++h) {
       HIPATTN_UNROLL
       for (int i = 0; i < kPanelVectors; ++i) {
-        sum[n][h][i] = Zero();
+        sum[n][h][i] = ZeroInts();
       }
     }
   }
   for (int line = 0; line < steps; line += kLineSteps) {
     HIPATTN_UNROLL
     for (int n = 0; n < N; ++n) {
-      PrefetchL2(ahead[n] + kScaleBytes + line * 16);
+      PrefetchL2(ahead[n] + kScaleBytes + line * kStepBytes);
     }
     HIPATTN_UNROLL
     for (int step = line; step < line + kLineSteps; ++step) {
-      VF weight[H][kPanelVectors];
+      VS weight[H][kPanelVectors];
       HIPATTN_UNROLL
       for (int h = 0; h < H; ++h) {
         HIPATTN_UNROLL
         for (int i = 0; i < kPanelVectors; ++i) {
-          weight[h][i] = Load(weights + (step * H + h) * 16 + i * kLanes);
+          weight[h][i] = LoadShorts(queries.weights + (step * H + h) * kStepBytes + i * 2 * kLanes);
         }
       }
       HIPATTN_UNROLL
       for (int n = 0; n < N; ++n) {
         HIPATTN_UNROLL
         for (int i = 0; i < kPanelVectors; ++i) {
-          const std::byte* lanes = group[n] + kScaleBytes + step * 16 + i * kLanes;
-          const VF value = LoadInt8(reinterpret_cast<const int8_t*>(lanes));
+          const std::byte* lanes = group[n] + kScaleBytes + step * kStepBytes + i * 2 * kLanes;
+          const VS value = LoadBytes(reinterpret_cast<const int8_t*>(lanes));
           HIPATTN_UNROLL
           for (int h = 0; h < H; ++h) {
-            sum[n][h][i] = MulAdd(value, weight[h][i], sum[n][h][i]);
+            sum[n][h][i] = DotAdd(value, weight[h][i], sum[n][h][i]);
           }
         }
       }
@@ -155,12 +183,13 @@ inline void ScoreTile(const float* weights, int steps, uint32_t at, Batch* batch
     VF max = LoadFirst(best, kFanOut);
     HIPATTN_UNROLL
     for (int h = 0; h < H; ++h) {
+      VF scaled[kPanelVectors];
       HIPATTN_UNROLL
       for (int i = 0; i < kPanelVectors; ++i) {
-        sum[n][h][i] =
-            Mul(sum[n][h][i], Load(reinterpret_cast<const float*>(group[n]) + i * kLanes));
+        const VF scale = Load(reinterpret_cast<const float*>(group[n]) + i * kLanes);
+        scaled[i] = Mul(ToFloat(sum[n][h][i]), scale);
       }
-      max = Max(max, AddOctets(sum[n][h]));
+      max = Max(max, Mul(AddOctets(scaled), Set1(queries.step[h])));
     }
     StoreFirst(best, max, kFanOut);
   }
@@ -176,13 +205,13 @@ constexpr int GroupsOfTile(int queries) {
 
 // Groups [at, num_groups): tiles of N while they fit, then smaller ones.
 template <int H, int N>
-void ScoreTiles(const float* weights, int steps, uint32_t at, Batch* batch) {
+void ScoreTiles(const Queries& queries, int steps, uint32_t at, Batch* batch) {
   for (; at + N <= batch->num_groups; at += N) {
-    ScoreTile<H, N>(weights, steps, at, batch);
+    ScoreTile<H, N>(queries, steps, at, batch);
   }
   if constexpr (N > 1) {
     if (at < batch->num_groups) {
-      ScoreTiles<H, N / 2>(weights, steps, at, batch);
+      ScoreTiles<H, N / 2>(queries, steps, at, batch);
     }
   }
 }
@@ -191,7 +220,7 @@ template <int H>
 void ScoreQueries(const Queries& queries, int steps, Batch* batch) {
   if constexpr (H > 0) {
     if (queries.count == H) {
-      return ScoreTiles<H, GroupsOfTile(H)>(queries.weights, steps, 0, batch);
+      return ScoreTiles<H, GroupsOfTile(H)>(queries, steps, 0, batch);
     }
     ScoreQueries<H - 1>(queries, steps, batch);
   }
@@ -221,8 +250,7 @@ uint32_t NumBatches(const ScoreJob& job) {
 void RunBatches(const ScoreParams& params, uint64_t first, uint64_t last) {
   Batch batch;
   Queries queries;
-  const int steps =
-      static_cast<int>(params.has_spread != 0 ? params.head_dim : params.head_dim / 2);
+  const int steps = static_cast<int>(params.head_dim / (params.has_spread != 0 ? 2 : 4));
   uint64_t batch_base = 0;
   for (uint32_t job_idx = 0; job_idx < params.num_jobs && batch_base < last; ++job_idx) {
     const ScoreJob& job = params.jobs[job_idx];

@@ -111,12 +111,17 @@ void SummarizeBlock(Tag tag, const Build& build, uint32_t block_idx, Triple* tri
   }
 }
 
-// SPEC D30: steps[d][16], the child's lane; returns the scale.
-float Quantize(const float* x, uint32_t head_dim, size_t lane_stride, int8_t* lane) {
+// SPEC D30: m (which = 0) or w (1) of a group's child; returns the scale.
+float Quantize(const float* x,
+               uint32_t head_dim,
+               bool has_spread,
+               uint32_t which,
+               uint32_t child,
+               int8_t* lanes) {
   alignas(64) float steps[device::kMaxHeadDim + kLanes];
   const float scale = ToSteps(x, static_cast<int>(head_dim), 127.0F, steps);
   for (uint32_t dim = 0; dim < head_dim; ++dim) {
-    lane[dim * lane_stride] = static_cast<int8_t>(steps[dim]);
+    lanes[device::SummaryPlace(has_spread, which, child, dim)] = static_cast<int8_t>(steps[dim]);
   }
   return scale;
 }
@@ -183,10 +188,10 @@ void WriteSummary(
       device::SummaryGroupAddress(build.job->levels[level], group_bytes, node / kFanOut);
   const uint32_t child = node % kFanOut;
   auto* scales = reinterpret_cast<float*>(group);
-  auto* lane = reinterpret_cast<int8_t*>(group + kScaleBytes) + child;
-  scales[child] = Quantize(m, build.head_dim, has_spread ? 2 * kFanOut : kFanOut, lane);
+  auto* lanes = reinterpret_cast<int8_t*>(group + kScaleBytes);
+  scales[child] = Quantize(m, build.head_dim, has_spread, 0, child, lanes);
   scales[kFanOut + child] =
-      has_spread ? Quantize(w, build.head_dim, 2 * kFanOut, lane + kFanOut) : scales[child];
+      has_spread ? Quantize(w, build.head_dim, true, 1, child, lanes) : scales[child];
 }
 
 // Writes what stays of a complete node.

@@ -19,8 +19,9 @@ double NodeExponent(const device::EstimateParams& params,
   double dot = 0;
   double variance = 0;
   for (uint32_t dim = 0; dim < params.head_dim; ++dim) {
-    const double deviation = q[dim] * summaries.scale_w(child) * summaries.w(child, dim);
-    dot += q[dim] * summaries.scale_m(child) * summaries.m(child, dim);
+    const double deviation =
+        double{q[dim]} * double{summaries.scale_w(child)} * summaries.w(child, dim);
+    dot += double{q[dim]} * double{summaries.scale_m(child)} * summaries.m(child, dim);
     variance += deviation * deviation;
   }
   const double scale = params.scale;

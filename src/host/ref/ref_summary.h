@@ -24,14 +24,14 @@ class SummaryGroup {
         data_(device::SummaryGroupAddress(
             level, device::SummaryGroupBytes(head_dim, has_spread), group)) {}
 
-  double scale_m(uint32_t child) const { return double{scales()[child]}; }
-  double scale_w(uint32_t child) const { return double{scales()[kFanOut + child]}; }
-  double m(uint32_t child, uint32_t dim) const {
-    return lanes()[(has_spread_ ? 2 * dim : dim) * kFanOut + child];
+  float scale_m(uint32_t child) const { return scales()[child]; }
+  float scale_w(uint32_t child) const { return scales()[kFanOut + child]; }
+  int32_t m(uint32_t child, uint32_t dim) const {
+    return lanes()[device::SummaryPlace(has_spread_, 0, child, dim)];
   }
   // 0 without spread.
-  double w(uint32_t child, uint32_t dim) const {
-    return has_spread_ ? lanes()[(2 * dim + 1) * kFanOut + child] : 0;
+  int32_t w(uint32_t child, uint32_t dim) const {
+    return has_spread_ ? lanes()[device::SummaryPlace(true, 1, child, dim)] : 0;
   }
 
  private:

@@ -143,11 +143,11 @@ class JobSummary {
     std::vector<int8_t> steps(head_dim_);
     scales[child] = Quantize(m, &steps);
     for (size_t dim = 0; dim < head_dim_; ++dim) {
-      lanes[(has_spread ? dim * 2 : dim) * kFanOut + child] = steps[dim];
+      lanes[device::SummaryPlace(has_spread, 0, child, static_cast<uint32_t>(dim))] = steps[dim];
     }
     scales[kFanOut + child] = has_spread ? Quantize(w, &steps) : scales[child];
     for (size_t dim = 0; has_spread && dim < head_dim_; ++dim) {
-      lanes[(dim * 2 + 1) * kFanOut + child] = steps[dim];
+      lanes[device::SummaryPlace(true, 1, child, static_cast<uint32_t>(dim))] = steps[dim];
     }
   }
 

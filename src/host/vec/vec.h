@@ -12,7 +12,6 @@
 //   rounded to nearest even with the bits of base/dtype.h. No alignment is needed.
 // - LoadFirst, StoreFirst: the first n lanes, 0 <= n <= kLanes. Only n elements are touched; a load
 //   sets the other lanes to 0.
-// - LoadInt8: kLanes int8, widened
 // - LoadPair: 2 * kLanes elements into two vectors, in whatever order is cheapest for the tag
 // - LoadPairFirst: the first n of them, 0 <= n <= 2 * kLanes; the others are 0
 // - Unpair: brings such a pair, or a sum of pairs of one tag, into the order of memory
@@ -24,9 +23,9 @@
 // - LaneRange: the lanes [begin, end); values outside 0 .. kLanes are cut
 // - Select: yes where the mask, else no: a copy of bits, whatever the other operand holds
 // - ReduceAdd, ReduceMax: over the lanes, halves against halves, then quarters, and so on
-// - Octets, OctetsAbs, AddOctets: of 16 floats in kPanelVectors vectors. Make them from the first 8
-//   lanes of one vector and 8 lanes of another that is the same in all octets, or of x and Abs(x),
-//   x the same in all lanes; add floats 8-15 to 0-7, which end in the first 8 lanes.
+// - Octets, AddOctets: of 16 floats in kPanelVectors vectors. Make them from the first 8 lanes of
+//   one vector and 8 lanes of another that is the same in all octets; add floats 8-15 to 0-7, which
+//   end in the first 8 lanes.
 // - Round: to the nearest integer, ties to even; |x| < 2^22
 // - Scale2: x * 2^n for whole numbers n in [-160, 127]; 0 or subnormal below n = -126
 // - Floor
@@ -36,17 +35,16 @@
 //
 // - VI, VS: a vector of kLanes int32, of 2 * kLanes int16
 // - ZeroInts, ToFloat (VI to VF)
-// - LoadShorts, LoadBytes: 2 * kLanes int16, or int8 widened; StoreBytes: int16 that are in the
-// range
-//   of int8
+// - LoadShorts, LoadBytes: 2 * kLanes int16, or int8 widened; StoreBytes: int16 in the range of
+//   int8
 // - MulRound15: (a * b + 2^14) >> 15 of int16; not for -2^15 times -2^15
 // - DotAdd: c + the products of neighbouring pairs of int16
+// - SplitShorts: the even and the odd ones as floats
 // - SplitCodes: kLanes times 16 codes of two bits -> four vectors of bytes, byte j of lane t of
 //   vector s being bits 8 j + 2 s of lane t; DotCodes: c + the products of such bytes with 16 int8,
 //   weight 4 s + j for byte j of vector s
-// - MaxOfRows, SumOfRows: of four rows of 16 floats, or of four VI, into four places; sums of
-// floats
-//   in the order of ReduceAdd
+// - MaxOfRows, SumOfRows: of four rows of 16 floats, or of four VI, into four places; floats are
+//   summed in the order of ReduceAdd
 //
 // and this header what follows from those: Exp, Tanh. NaN stays NaN unless said otherwise above.
 //

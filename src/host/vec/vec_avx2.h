@@ -77,10 +77,6 @@ static inline VF LoadFirst(F16, const uint16_t* p, int n) {
 static inline VF LoadFirst(Bf16, const uint16_t* p, int n) {
   return WidenBf16(LoadFirst16(p, n));
 }
-static inline VF LoadInt8(const int8_t* p) {
-  const __m128i bytes = _mm_loadl_epi64(reinterpret_cast<const __m128i*>(p));
-  return _mm256_cvtepi32_ps(_mm256_cvtepi8_epi32(bytes));
-}
 
 static inline __m128i RoundToF16(VF v) {
   return _mm256_cvtps_ph(v, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC);
@@ -204,10 +200,6 @@ static inline void Octets(VF first, VF second, VF (&v)[2]) {
   v[0] = first;
   v[1] = second;
 }
-static inline void OctetsAbs(VF x, VF (&v)[2]) {
-  v[0] = x;
-  v[1] = Abs(x);
-}
 static inline VF AddOctets(const VF (&v)[2]) {
   return Add(v[0], v[1]);
 }
@@ -260,6 +252,10 @@ static inline VS MulRound15(VS a, VS b) {
 }
 static inline VI DotAdd(VS a, VS b, VI c) {
   return _mm256_add_epi32(c, _mm256_madd_epi16(a, b));
+}
+static inline void SplitShorts(VS v, VF& even, VF& odd) {
+  even = ToFloat(_mm256_srai_epi32(_mm256_slli_epi32(v, 16), 16));
+  odd = ToFloat(_mm256_srai_epi32(v, 16));
 }
 static inline void SplitCodes(const void* p, VI (&codes)[4]) {
   const __m256i rows = _mm256_loadu_si256(static_cast<const __m256i*>(p));

@@ -86,10 +86,6 @@ static inline VF LoadFirst(F16, const uint16_t* p, int n) {
 static inline VF LoadFirst(Bf16, const uint16_t* p, int n) {
   return WidenBf16(_mm256_maskz_loadu_epi16(static_cast<__mmask16>(FirstBits(n)), p));
 }
-static inline VF LoadInt8(const int8_t* p) {
-  const __m128i bytes = _mm_loadu_si128(reinterpret_cast<const __m128i*>(p));
-  return _mm512_cvtepi32_ps(_mm512_cvtepi8_epi32(bytes));
-}
 
 static inline __m256i RoundToF16(VF v) {
   return _mm512_cvtps_ph(v, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC);
@@ -219,9 +215,6 @@ static inline VF Select(VM mask, VF yes, VF no) {
 static inline void Octets(VF first, VF second, VF (&v)[1]) {
   v[0] = _mm512_mask_mov_ps(first, 0xff00, second);
 }
-static inline void OctetsAbs(VF x, VF (&v)[1]) {
-  v[0] = _mm512_mask_and_ps(x, 0xff00, x, _mm512_castsi512_ps(_mm512_set1_epi32(0x7fffffff)));
-}
 static inline VF AddOctets(const VF (&v)[1]) {
   return _mm512_add_ps(v[0], _mm512_shuffle_f32x4(v[0], v[0], 0x4e));
 }
@@ -271,7 +264,15 @@ static inline VS MulRound15(VS a, VS b) {
   return _mm512_mulhrs_epi16(a, b);
 }
 static inline VI DotAdd(VS a, VS b, VI c) {
+#if defined(__AVX512VNNI__)
+  return _mm512_dpwssd_epi32(c, a, b);
+#else
   return _mm512_add_epi32(c, _mm512_madd_epi16(a, b));
+#endif
+}
+static inline void SplitShorts(VS v, VF& even, VF& odd) {
+  even = ToFloat(_mm512_srai_epi32(_mm512_slli_epi32(v, 16), 16));
+  odd = ToFloat(_mm512_srai_epi32(v, 16));
 }
 static inline void SplitCodes(const void* p, VI (&codes)[4]) {
   const __m512i rows = _mm512_loadu_si512(p);

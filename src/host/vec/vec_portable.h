@@ -69,10 +69,6 @@ static inline VF Load(F16, const uint16_t* p) {
 static inline VF Load(Bf16, const uint16_t* p) {
   return {FloatOf(Int4{p[0], p[1], p[2], p[3]} << 16), FloatOf(Int4{p[4], p[5], p[6], p[7]} << 16)};
 }
-static inline VF LoadInt8(const int8_t* p) {
-  return {__builtin_convertvector((Int4{p[0], p[1], p[2], p[3]}), Float4),
-          __builtin_convertvector((Int4{p[4], p[5], p[6], p[7]}), Float4)};
-}
 template <typename Tag>
 static inline VF LoadFirst(Tag tag, const typename Tag::Elem* p, int n) {
   typename Tag::Elem buffer[kLanes] = {};
@@ -175,10 +171,6 @@ static inline void Octets(VF first, VF second, VF (&v)[2]) {
   v[0] = first;
   v[1] = second;
 }
-static inline void OctetsAbs(VF x, VF (&v)[2]) {
-  v[0] = x;
-  v[1] = Abs(x);
-}
 static inline VF AddOctets(const VF (&v)[2]) {
   return Add(v[0], v[1]);
 }
@@ -257,6 +249,16 @@ static inline VI DotAdd(const VS& a, const VS& b, VI c) {
   }
   return {c.lo + Int4{sums[0], sums[1], sums[2], sums[3]},
           c.hi + Int4{sums[4], sums[5], sums[6], sums[7]}};
+}
+static inline void SplitShorts(const VS& v, VF& even, VF& odd) {
+  float first[kLanes];
+  float second[kLanes];
+  for (int i = 0; i < kLanes; ++i) {
+    first[i] = v.lanes[2 * i];
+    second[i] = v.lanes[2 * i + 1];
+  }
+  even = Load(first);
+  odd = Load(second);
 }
 static inline void SplitCodes(const void* p, VI (&codes)[4]) {
   VI rows;
