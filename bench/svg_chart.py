@@ -27,6 +27,7 @@ class Panel:
     target: float | None = None  # a dashed line at this y
     target_label: str = ""
     y_max: float | None = None
+    y_min: float = 0  # where a linear axis begins
 
 
 def binary_label(value):
@@ -55,9 +56,10 @@ class _Axes:
             self.y_low, self.y_high = (math.log10(self.y_ticks[i]) for i in (0, -1))
         else:
             top = panel.y_max or max(ys)
-            step = self._nice_step(top / 5 or 1)
-            self.y_low, self.y_high = 0, step * math.ceil(top / step - 1e-9)
-            self.y_ticks = [step * i for i in range(round(self.y_high / step) + 1)]
+            low = panel.y_min
+            step = self._nice_step((top - low) / 5 or 1)
+            self.y_low, self.y_high = low, low + step * math.ceil((top - low) / step - 1e-9)
+            self.y_ticks = [low + step * i for i in range(round((self.y_high - low) / step) + 1)]
 
     @staticmethod
     def _log_ticks(low, high):
@@ -83,7 +85,7 @@ class _Axes:
     def y(self, value):
         position = math.log10(value) if self.log_y else value
         share = (position - self.y_low) / (self.y_high - self.y_low)
-        return PANEL_HEIGHT - BOTTOM - (PANEL_HEIGHT - TOP - BOTTOM) * min(share, 1)
+        return PANEL_HEIGHT - BOTTOM - (PANEL_HEIGHT - TOP - BOTTOM) * min(max(share, 0), 1)
 
     def labelled_xs(self):
         """Every x that leaves room for its label, the last one always."""

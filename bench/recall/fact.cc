@@ -35,6 +35,7 @@ struct Form {
   const char* question;
   const char* answer;  // how the answer begins
 };
+// Short, with the name close to the value: small models mix up longer ones themselves.
 constexpr Form kForms[] = {
     {"secret-number",
      true,
@@ -43,24 +44,24 @@ constexpr Form kForms[] = {
      "The secret number of %n is"},
     {"telephone",
      true,
-     "The telephone number of the office in %n is %v.",
-     "What is the telephone number of the office in %n?",
-     "The telephone number of the office in %n is"},
+     "The telephone number of %n is %v.",
+     "What is the telephone number of %n?",
+     "The telephone number of %n is"},
     {"door-code",
      true,
-     "The door of the archive in %n opens with the code %v.",
-     "Which code opens the door of the archive in %n?",
-     "The door of the archive in %n opens with the code"},
+     "The door code of %n is %v.",
+     "What is the door code of %n?",
+     "The door code of %n is"},
     {"password",
      false,
-     "The password of the station in %n is the word %v.",
-     "What is the password of the station in %n?",
-     "The password of the station in %n is the word"},
+     "The password of %n is %v.",
+     "What is the password of %n?",
+     "The password of %n is"},
     {"emblem",
      false,
-     "The emblem of the club in %n shows a %v.",
-     "What does the emblem of the club in %n show?",
-     "The emblem of the club in %n shows a"},
+     "The emblem of %n is a %v.",
+     "What is the emblem of %n?",
+     "The emblem of %n is a"},
 };
 
 // The standard library's distributions differ between systems; these do not.

@@ -193,7 +193,7 @@ Status RunBench(const RecallOptions& options,
     progress.Update(done);
   };
   RUN_RETURN_IF_ERROR(RunTrials(bench));
-  json summary = Summarize(bench.results->results(), settings, options.facts);
+  json summary = Summarize(bench.results->results(), settings, options.facts, options.keep_wrong);
   summary["run"] = run;
   std::cout << FormatSummary(summary);
   return WriteSummary(options, summary);

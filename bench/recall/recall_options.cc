@@ -37,6 +37,9 @@ void AddInput(CLI::App& app, RecallOptions* o) {
   app.add_option("--answer-tokens", o->answer_tokens, "tokens of an answer at most")
       ->check(CLI::Range(1U, 1024U))
       ->capture_default_str();
+  app.add_flag("--keep-wrong",
+               o->keep_wrong,
+               "measure facts that dense answers wrong, too: they count for all but answers");
 }
 
 void AddSettings(CLI::App& app, RecallOptions* o) {

@@ -25,6 +25,7 @@ struct RecallOptions {
   FactOptions fact;
   uint32_t tokens = 7168;
   uint32_t answer_tokens = 8;
+  bool keep_wrong = false;  // measure facts that dense answers wrong, too
 
   std::vector<std::string> settings;  // as given, or the default list
   SettingDefaults defaults;

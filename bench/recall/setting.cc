@@ -206,6 +206,7 @@ Status CheckOracle(const Parts& parts, const Setting& setting) {
 // The setting of one choice among the values of each field; `digits` counts through the choices.
 Result<Setting> MakeSetting(const Parts& parts,
                             const std::vector<size_t>& digits,
+                            const std::string& label,
                             const SettingDefaults& defaults) {
   Setting setting;
   setting.oracle = parts.kind->name == std::string_view(kOracle);
@@ -216,7 +217,9 @@ Result<Setting> MakeSetting(const Parts& parts,
   setting.attention.sink_tokens = defaults.sink_tokens;
   setting.attention.window_tokens = defaults.window_tokens;
   setting.spec = parts.kind->name;
-  setting.series = parts.kind->name;
+  // With a label the fields that tell its settings apart are enough of a name.
+  setting.name = label;
+  setting.series = label.empty() ? setting.spec : label;
   const auto add = [](const std::string& part, std::string* spec) {
     *spec += (spec->find(':') == std::string::npos ? ":" : ",") + part;
   };
@@ -230,24 +233,32 @@ Result<Setting> MakeSetting(const Parts& parts,
       return status;
     }
     const std::string part = std::string(kFields[f].name) + "=" + value;
+    const bool is_named = label.empty() || parts.values[f].size() > 1;
     add(part, &setting.spec);
-    if (kFields[f].number != &Options::budget_tokens) {
+    if (is_named) {
+      add(part, &setting.name);
+    }
+    if (is_named && kFields[f].number != &Options::budget_tokens) {
       add(part, &setting.series);
     }
+  }
+  if (label.empty()) {
+    setting.name = setting.spec;
   }
   const Status status = CheckOracle(parts, setting);
   if (!status.ok()) {
     return status;
   }
-  setting.name = setting.spec;
   return setting;
 }
 
-Result<std::vector<Setting>> Expand(const Parts& parts, const SettingDefaults& defaults) {
+Result<std::vector<Setting>> Expand(const Parts& parts,
+                                    const std::string& label,
+                                    const SettingDefaults& defaults) {
   std::vector<Setting> settings;
   std::vector<size_t> digits(std::size(kFields));
   while (true) {
-    Result<Setting> setting = MakeSetting(parts, digits, defaults);
+    Result<Setting> setting = MakeSetting(parts, digits, label, defaults);
     if (!setting.ok()) {
       return setting.status();
     }
@@ -277,20 +288,12 @@ Result<std::vector<Setting>> ParseSetting(const std::string& text,
   if (!status.ok()) {
     return wrong(status.message());
   }
-  Result<std::vector<Setting>> settings = Expand(parts, defaults);
+  Result<std::vector<Setting>> settings = Expand(parts, label, defaults);
   if (!settings.ok()) {
     return wrong(settings.status().message());
   }
   if (has_label && (label.empty() || label == "dense")) {
     return wrong(label.empty() ? "the label is empty" : "'dense' is what settings are judged by");
-  }
-  for (Setting& setting : settings.value()) {
-    if (has_label) {
-      setting.series = label;
-      setting.name = settings.value().size() == 1
-                         ? label
-                         : label + setting.spec.substr(setting.spec.find(':'));
-    }
   }
   return settings;
 }

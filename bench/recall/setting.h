@@ -24,7 +24,7 @@ using hipattn_run::Result;
 using hipattn_run::Status;
 
 struct Setting {
-  std::string name;     // unique in a run: the label, or the spec
+  std::string name;     // unique in a run: the spec, or the label and what differs under it
   std::string spec;     // KIND:FIELD=VALUE,... in the order of the table of fields
   std::string series;   // the same without the budget: one curve of a picture
   bool oracle = false;  // the bench chooses, by the exact mass of the blocks

@@ -51,6 +51,7 @@ void StepObserver::Begin(const Setting* setting, hipattn_engine_t* engine, const
   setting_ = setting;
   engine_ = engine;
   fact_ = fact;
+  answering_ = false;
   measures_ = {};
   std::fill(steps_.begin(), steps_.end(), uint64_t{0});
 }
@@ -140,15 +141,13 @@ Status StepObserver::Judge(const Step& step) {
     const double attended = static_cast<double>(blocks_.size() * setting_->block_tokens);
     measures_.attended.Add(std::min(1.0, attended / length));
     for (size_t n = head * group; step.layer >= kFirstJudgedLayer && n < (head + 1) * group; ++n) {
-      double mass = 0;
-      JudgeMass(step, n, &mass);
-      RUN_RETURN_IF_ERROR(JudgeRecall(step, n, mass));
+      RUN_RETURN_IF_ERROR(JudgeRecall(step, n, JudgeMass(step, n)));
     }
   }
   return {};
 }
 
-void StepObserver::JudgeMass(const Step& step, size_t q_head, double* mass) {
+double StepObserver::JudgeMass(const Step& step, size_t q_head) {
   const size_t size = setting_->block_tokens;
   double whole = 0;
   double fact_attended = 0;
@@ -165,16 +164,24 @@ void StepObserver::JudgeMass(const Step& step, size_t q_head, double* mass) {
     }
   }
   const double lse_share = std::exp(static_cast<double>(lse_[q_head]) - softmax_.lse(q_head));
-  *mass = SelectsPartsOfBlocks(*setting_) ? std::min(1.0, lse_share)
-                                          : AttendedShare(whole, edges, lse_share);
-  measures_.mass.Add(*mass);
-  measures_.mass_at_least_90.Add(*mass >= 0.90 ? 1 : 0);
-  measures_.mass_at_least_95.Add(*mass >= 0.95 ? 1 : 0);
-  measures_.lse_gap.Add(std::abs(*mass - lse_share));
+  const double mass = SelectsPartsOfBlocks(*setting_) ? std::min(1.0, lse_share)
+                                                      : AttendedShare(whole, edges, lse_share);
+  measures_.mass.Add(mass);
+  measures_.mass_at_least_90.Add(mass >= 0.90 ? 1 : 0);
+  measures_.mass_at_least_95.Add(mass >= 0.95 ? 1 : 0);
+  measures_.lse_gap.Add(std::abs(mass - lse_share));
+  if (answering_) {
+    measures_.answer_mass.Add(mass);
+  }
   const double fact_mass = softmax_.Share(q_head, fact_.begin, fact_.end);
   if (fact_mass > kFactMass) {
-    measures_.fact.Add(fact_attended / fact_mass);
+    const double share = fact_attended / fact_mass;
+    measures_.fact.Add(share);
+    if (answering_) {
+      measures_.answer_fact.Add(share);
+    }
   }
+  return mass;
 }
 
 Status StepObserver::JudgeRecall(const Step& step, size_t q_head, double mass) {

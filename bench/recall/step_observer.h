@@ -31,7 +31,9 @@ struct Measures {
   Mean mass;              // true share of softmax mass attended
   Mean mass_at_least_90;  // 1 where that share is >= .90, else 0
   Mean mass_at_least_95;
-  Mean fact;            // share of the fact's mass attended, where the fact has more than .2
+  Mean fact;         // share of the fact's mass attended, where the fact has more than .2
+  Mean answer_mass;  // mass and fact of the steps that predict the answer alone
+  Mean answer_fact;
   Mean lse_gap;         // |mass - the share that the library's lse says|
   Mean estimate_error;  // |the library's estimate of the mass - the mass|
   Mean estimate_bias;   // estimate - mass
@@ -55,6 +57,8 @@ class StepObserver {
   };
   // A new run over the text; `setting` null: nothing is measured.
   void Begin(const Setting* setting, hipattn_engine_t* engine, const Fact& fact);
+  // The steps from now on predict the answer.
+  void BeginAnswer() { answering_ = true; }
   // For LlamaForward::set_attend_hook.
   Status Attend(const hipattn_attend_args_t& args);
 
@@ -72,7 +76,8 @@ class StepObserver {
   void ChooseBlocks(const Step& step, hipattn_attend_args_t* args);
   Status Judge(const Step& step);
   Status ReadSelection(const Step& step, uint32_t kv_head);
-  void JudgeMass(const Step& step, size_t q_head, double* mass);
+  // Returns the true share attended.
+  double JudgeMass(const Step& step, size_t q_head);
   Status JudgeRecall(const Step& step, size_t q_head, double mass);
 
   const LlamaConfig& config_;
@@ -81,6 +86,7 @@ class StepObserver {
   const Setting* setting_ = nullptr;
   hipattn_engine_t* engine_ = nullptr;
   Fact fact_ = {};
+  bool answering_ = false;
   Measures measures_;
   LayerSoftmax softmax_;
   std::vector<uint64_t> steps_;     // by layer, since Begin

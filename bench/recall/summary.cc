@@ -5,6 +5,7 @@
 #include <algorithm>
 #include <cmath>
 #include <iomanip>
+#include <set>
 #include <sstream>
 
 namespace recall_bench {
@@ -17,6 +18,8 @@ constexpr const char* kMeans[] = {"mass",
                                   "mass_at_least_90",
                                   "mass_at_least_95",
                                   "fact_attended",
+                                  "answer_mass",
+                                  "answer_fact",
                                   "lse_gap",
                                   "estimate_error",
                                   "estimate_bias",
@@ -37,25 +40,41 @@ json MeanOrNull(double sum, double count) {
   return count > 0 ? json(sum / count) : json();
 }
 
-json SummarizeSetting(const Setting& setting, const std::vector<const json*>& lines) {
+// `right` are the facts that dense answers right, `counted` those that means are over.
+json SummarizeSetting(const Setting& setting,
+                      const ResultsFile::Results& results,
+                      const std::set<uint64_t>& right,
+                      const std::set<uint64_t>& counted) {
+  std::vector<const json*> lines;
+  uint64_t asked = 0;
+  uint64_t answered = 0;
+  json lost = json::array();
+  for (const uint64_t fact : counted) {
+    const auto found = results.find({fact, setting.name});
+    if (found == results.end()) {
+      continue;
+    }
+    lines.push_back(&found->second);
+    if (right.count(fact) == 0) {
+      continue;
+    }
+    ++asked;
+    if (found->second.at("right").get<bool>()) {
+      ++answered;
+    } else {
+      lost.push_back(fact);
+    }
+  }
+  const Interval interval = WilsonInterval(answered, asked);
   json summary = {{"name", setting.name},
                   {"spec", setting.spec},
                   {"series", setting.series},
                   {"budget", setting.budget_tokens()},
-                  {"facts", lines.size()}};
-  uint64_t right = 0;
-  json lost = json::array();
-  for (const json* line : lines) {
-    if (line->at("right").get<bool>()) {
-      ++right;
-    } else {
-      lost.push_back(line->at("fact"));
-    }
-  }
-  const Interval interval = WilsonInterval(right, lines.size());
-  summary["right"] = right;
-  summary["right_interval"] = {interval.low, interval.high};
-  summary["lost_facts"] = lost;
+                  {"measured", lines.size()},
+                  {"facts", asked},
+                  {"right", answered},
+                  {"right_interval", {interval.low, interval.high}},
+                  {"lost_facts", lost}};
   for (const char* name : kMeans) {
     double sum = 0;
     double count = 0;
@@ -92,34 +111,25 @@ Interval WilsonInterval(uint64_t right, uint64_t count) {
 
 json Summarize(const ResultsFile::Results& results,
                const std::vector<Setting>& settings,
-               uint64_t num_facts) {
-  std::vector<uint64_t> right;
-  json wrong = json::array();
-  uint64_t asked = 0;
+               uint64_t num_facts,
+               bool keep_wrong) {
+  std::set<uint64_t> right;
+  std::set<uint64_t> wrong;
   for (uint64_t fact = 0; fact < num_facts; ++fact) {
-    const auto dense = results.find({fact, "dense"});
-    if (dense == results.end()) {
-      continue;
-    }
-    ++asked;
-    if (dense->second.at("right").get<bool>()) {
-      right.push_back(fact);
-    } else {
-      wrong.push_back(fact);
+    if (const auto dense = results.find({fact, "dense"}); dense != results.end()) {
+      (dense->second.at("right").get<bool>() ? right : wrong).insert(fact);
     }
   }
-  json summary = {{"facts_asked", asked},
+  std::set<uint64_t> counted = right;
+  if (keep_wrong) {
+    counted.insert(wrong.begin(), wrong.end());
+  }
+  json summary = {{"facts_asked", right.size() + wrong.size()},
                   {"facts_dense_right", right.size()},
                   {"facts_dense_wrong", wrong},
                   {"settings", json::array()}};
   for (const Setting& setting : settings) {
-    std::vector<const json*> lines;
-    for (const uint64_t fact : right) {
-      if (const auto found = results.find({fact, setting.name}); found != results.end()) {
-        lines.push_back(&found->second);
-      }
-    }
-    summary["settings"].push_back(SummarizeSetting(setting, lines));
+    summary["settings"].push_back(SummarizeSetting(setting, results, right, counted));
   }
   return summary;
 }

@@ -25,10 +25,12 @@ struct Interval {
 // 1927). Nothing counted: [0, 1].
 Interval WilsonInterval(uint64_t right, uint64_t count);
 
-// Over facts [0, num_facts) that dense answers right. A mean of nothing is null.
+// Over the first num_facts facts: answers are counted where dense is right, everything else is a
+// mean over these facts or, with keep_wrong, over all. A mean of nothing is null.
 nlohmann::json Summarize(const ResultsFile::Results& results,
                          const std::vector<Setting>& settings,
-                         uint64_t num_facts);
+                         uint64_t num_facts,
+                         bool keep_wrong);
 
 // One line per setting, for people.
 std::string FormatSummary(const nlohmann::json& summary);

@@ -79,6 +79,8 @@ void AddMeasures(const Measures& measures, json* line) {
   (*line)["mass_at_least_90"] = ToJson(measures.mass_at_least_90);
   (*line)["mass_at_least_95"] = ToJson(measures.mass_at_least_95);
   (*line)["fact_attended"] = ToJson(measures.fact);
+  (*line)["answer_mass"] = ToJson(measures.answer_mass);
+  (*line)["answer_fact"] = ToJson(measures.answer_fact);
   (*line)["lse_gap"] = ToJson(measures.lse_gap);
   (*line)["estimate_error"] = ToJson(measures.estimate_error);
   (*line)["estimate_bias"] = ToJson(measures.estimate_bias);
@@ -141,7 +143,7 @@ uint64_t TrialTokens(const RecallOptions& options, size_t num_settings) {
 std::vector<const Setting*> MissingSettings(const Bench& bench, uint64_t fact) {
   std::vector<const Setting*> missing;
   const json* const dense = bench.results->Find(fact, "dense");
-  if (dense != nullptr && !dense->at("right").get<bool>()) {
+  if (dense != nullptr && !dense->at("right").get<bool>() && !bench.options.keep_wrong) {
     return missing;
   }
   for (const Setting& setting : bench.settings) {
@@ -233,6 +235,9 @@ Result<Trial::Answer> Trial::Decode(const Sequence& sequence, const Prompt& prom
   };
   for (size_t i = 0; i < prompt.question.size(); ++i) {
     const bool last = i + 1 == prompt.question.size();
+    if (last) {
+      observer_.BeginAnswer();
+    }
     if (!step(prompt.question[i], last ? logits.data() : nullptr)) {
       return status;
     }
@@ -342,11 +347,11 @@ Status Trial::Run(uint64_t index) {
   line["fact_begin"] = prompt.value().fact_begin;
   line["text_tokens"] = prompt.value().tokens.size();
   line["text_seconds"] = text_seconds;
-  const bool right = line["right"];
+  const bool counts = line["right"] || bench_.options.keep_wrong;
   if (known == nullptr) {
     RUN_RETURN_IF_ERROR(bench_.results->Add(std::move(line)));
   }
-  while (right && !missing.empty()) {
+  while (counts && !missing.empty()) {
     const Setting& first = *missing[0];
     const Result<Sequence> text = Replay(first);
     if (!text.ok()) {

@@ -52,7 +52,8 @@ Status CheckSetting(const LlamaModel& model, const Setting& setting);
 // Tokens that a whole trial of `num_settings` puts through the model, about.
 uint64_t TrialTokens(const RecallOptions& options, size_t num_settings);
 
-// Settings of the run that the results lack for this fact; none where dense was wrong.
+// Settings of the run that the results lack for this fact; none where dense was wrong, unless such
+// facts are kept.
 std::vector<const Setting*> MissingSettings(const Bench& bench, uint64_t fact);
 
 // Serves one fact after the other on one thread.
