@@ -2,7 +2,9 @@
 // SPDX-FileCopyrightText: The hipattn authors
 //
 // Whole decode steps through the C API: one token over T tokens of random keys and values, sparse
-// and dense in turn on equal texts, everything counted that hipattn_attend does. Counters:
+// and dense in turn on equal texts, everything counted that hipattn_attend does. mode:tree attends
+// what the tree chooses (budget 2048), mode:sketches the default (512 of the 2048 tokens that the
+// tree keeps). Counters:
 //   sparse_us, dense_us   least time of one layer's step
 //   dense/sparse          the ratio of the least times; median_ratio of the medians
 //   search_us, attend_us  of the sparse step, by the library's own clock
@@ -29,10 +31,13 @@ constexpr uint32_t kLayers = 2;  // that are filled: what one left in the caches
 constexpr uint32_t kKvHeads = 3;
 constexpr uint32_t kFillTokens = 4096;
 
+// How the text that is compared with dense decoding is attended.
+enum class Mode { kAuto, kTree, kSketches };
+
 struct Shape {
   uint32_t num_tokens, head_dim, group;
   unsigned num_threads;
-  uint32_t mode;
+  Mode mode;
 };
 
 struct EngineCloser {
@@ -58,8 +63,12 @@ class Texts {
     hipattn_engine_t* engine = nullptr;
     Check(hipattn_engine_create(&options, &engine));
     engine_.reset(engine);
-    text_ = NewText(shape.mode);
-    dense_ = NewText(HIPATTN_DECODE_DENSE);
+    hipattn_attention_options_t attention = HIPATTN_ATTENTION_OPTIONS_INIT;
+    attention.decode_mode = HIPATTN_DECODE_DENSE;
+    dense_ = NewText(attention);
+    attention.decode_mode = shape.mode == Mode::kAuto ? HIPATTN_DECODE_AUTO : HIPATTN_DECODE_SPARSE;
+    attention.rerank_tokens = shape.mode == Mode::kTree ? HIPATTN_NONE : 0;
+    text_ = NewText(attention);
     out_.resize(kKvHeads * shape.group * shape.head_dim);
   }
 
@@ -103,9 +112,7 @@ class Texts {
     return args;
   }
 
-  SequencePtr NewText(uint32_t mode) {
-    hipattn_attention_options_t options = HIPATTN_ATTENTION_OPTIONS_INIT;
-    options.decode_mode = mode;
+  SequencePtr NewText(const hipattn_attention_options_t& options) {
     hipattn_sequence_t* text = nullptr;
     Check(hipattn_sequence_create(engine_.get(), &options, &text));
     Fill(text);
@@ -163,7 +170,7 @@ void RunStep(benchmark::State& state, const Shape& shape) {
   const auto steps = static_cast<double>(step);
   const double least_sparse = *std::min_element(sparse.begin(), sparse.end());
   const double least_dense = *std::min_element(dense.begin(), dense.end());
-  if (shape.mode == HIPATTN_DECODE_AUTO) {
+  if (shape.mode == Mode::kAuto) {
     state.counters["auto_us"] = least_sparse * 1e6;
     state.counters["dense_us"] = least_dense * 1e6;
     state.counters["auto_cost_%"] = 100.0 * (Median(sparse) / Median(dense) - 1.0);
@@ -179,29 +186,42 @@ void RunStep(benchmark::State& state, const Shape& shape) {
                               (shape.num_tokens / 16);
 }
 
+const char* NameOf(Mode mode) {
+  switch (mode) {
+    case Mode::kAuto:
+      return "auto";
+    case Mode::kTree:
+      return "tree";
+    case Mode::kSketches:
+      return "sketches";
+  }
+  return "";
+}
+
 void RegisterStep(const Shape& shape) {
   const std::string name =
       "step/T:" + std::to_string(shape.num_tokens) + "/d:" + std::to_string(shape.head_dim) +
-      "/group:" + std::to_string(shape.group) +
-      "/dtype:bf16/mode:" + (shape.mode == HIPATTN_DECODE_AUTO ? "auto" : "sparse") +
+      "/group:" + std::to_string(shape.group) + "/dtype:bf16/mode:" + NameOf(shape.mode) +
       "/threads:" + std::to_string(shape.num_threads);
   benchmark::RegisterBenchmark(name.c_str(),
                                [=](benchmark::State& state) { RunStep(state, shape); })
       ->UseManualTime()
       ->Unit(benchmark::kMicrosecond)
-      ->Iterations(shape.mode == HIPATTN_DECODE_AUTO ? 2000 : kIterations / 4);
+      ->Iterations(shape.mode == Mode::kAuto ? 2000 : kIterations / 2);
 }
 
 }  // namespace
 
 void RegisterSteps() {
   for (const unsigned num_threads : {1U, 2U}) {
-    for (const uint32_t num_tokens : {65536U, 131072U, 262144U, 1048576U}) {
-      RegisterStep({num_tokens, 64, 3, num_threads, HIPATTN_DECODE_SPARSE});
+    for (const Mode mode : {Mode::kTree, Mode::kSketches}) {
+      for (const uint32_t num_tokens : {65536U, 131072U, 262144U, 1048576U}) {
+        RegisterStep({num_tokens, 64, 3, num_threads, mode});
+      }
+      RegisterStep({131072, 128, 4, num_threads, mode});
     }
-    RegisterStep({131072, 128, 4, num_threads, HIPATTN_DECODE_SPARSE});
-    RegisterStep({2048, 64, 3, num_threads, HIPATTN_DECODE_AUTO});
-    RegisterStep({1024, 128, 4, num_threads, HIPATTN_DECODE_AUTO});
+    RegisterStep({2048, 64, 3, num_threads, Mode::kAuto});
+    RegisterStep({1024, 128, 4, num_threads, Mode::kAuto});
   }
 }
 
