@@ -28,10 +28,12 @@ namespace hipattn {
 // says why.
 class Error : public std::runtime_error {
  public:
+  // `message` goes behind the status's name.
   Error(hipattn_status_t status, const std::string& message)
       : std::runtime_error(std::string(hipattn_status_name(status)) + ": " + message),
         status_(status) {}
 
+  // What the C function returned.
   hipattn_status_t status() const noexcept { return status_; }
 
  private:
@@ -58,8 +60,10 @@ struct Tensors {
 
 class Sequence;
 
+// A hipattn_engine_t, destroyed with the object.
 class Engine {
  public:
+  // As hipattn_engine_create.
   explicit Engine(const hipattn_engine_options_t& options) {
     ThrowIfError(hipattn_engine_create(&options, &handle_));
     const hipattn_status_t status = hipattn_engine_get_options(handle_, &options_);
@@ -68,8 +72,10 @@ class Engine {
       ThrowIfError(status);
     }
   }
+  // Moving leaves nothing behind.
   Engine(Engine&& other) noexcept
       : handle_(std::exchange(other.handle_, nullptr)), options_(other.options_) {}
+  // Swaps.
   Engine& operator=(Engine&& other) noexcept {
     std::swap(handle_, other.handle_);
     std::swap(options_, other.options_);
@@ -79,6 +85,7 @@ class Engine {
   Engine& operator=(const Engine&) = delete;
   ~Engine() { hipattn_engine_destroy(handle_); }
 
+  // The C handle; stays this object's.
   hipattn_engine_t* get() const noexcept { return handle_; }
   // With every default and AUTO replaced.
   const hipattn_engine_options_t& options() const noexcept { return options_; }
@@ -143,8 +150,11 @@ class Engine {
                                       nullptr));
   }
 
+  // As hipattn_engine_cancel.
   void Cancel() noexcept { hipattn_engine_cancel(handle_); }
+  // As hipattn_engine_synchronize.
   void Synchronize() { ThrowIfError(hipattn_engine_synchronize(handle_)); }
+  // As hipattn_engine_stats.
   hipattn_stats_t Stats(bool reset = false) {
     hipattn_stats_t stats = HIPATTN_STATS_INIT;
     ThrowIfError(hipattn_engine_stats(handle_, &stats, reset ? 1 : 0));
@@ -175,15 +185,20 @@ class Engine {
   hipattn_engine_options_t options_ = HIPATTN_ENGINE_OPTIONS_INIT;
 };
 
+// A hipattn_sequence_t, destroyed with the object.
 class Sequence {
  public:
+  // With all defaults.
   explicit Sequence(Engine& engine) {
     ThrowIfError(hipattn_sequence_create(engine.get(), nullptr, &handle_));
   }
+  // As hipattn_sequence_create.
   Sequence(Engine& engine, const hipattn_attention_options_t& options) {
     ThrowIfError(hipattn_sequence_create(engine.get(), &options, &handle_));
   }
+  // Moving leaves nothing behind.
   Sequence(Sequence&& other) noexcept : handle_(std::exchange(other.handle_, nullptr)) {}
+  // Swaps.
   Sequence& operator=(Sequence&& other) noexcept {
     std::swap(handle_, other.handle_);
     return *this;
@@ -192,14 +207,18 @@ class Sequence {
   Sequence& operator=(const Sequence&) = delete;
   ~Sequence() { hipattn_sequence_destroy(handle_); }
 
+  // The C handle; stays this object's.
   hipattn_sequence_t* get() const noexcept { return handle_; }
   // Tokens that every layer has.
   uint64_t length() const noexcept { return hipattn_sequence_length(handle_); }
 
+  // As hipattn_sequence_set_options.
   void SetOptions(const hipattn_attention_options_t& options) {
     ThrowIfError(hipattn_sequence_set_options(handle_, &options));
   }
+  // As hipattn_sequence_reserve.
   void Reserve(uint64_t num_tokens) { ThrowIfError(hipattn_sequence_reserve(handle_, num_tokens)); }
+  // As hipattn_sequence_truncate.
   void Truncate(uint64_t num_tokens) {
     ThrowIfError(hipattn_sequence_truncate(handle_, num_tokens));
   }
@@ -220,6 +239,7 @@ class Sequence {
     return blocks;
   }
 
+  // As hipattn_sequence_recall.
   hipattn_recall_t Recall(uint32_t layer, uint32_t q_head) const {
     hipattn_recall_t recall = HIPATTN_RECALL_INIT;
     ThrowIfError(hipattn_sequence_recall(handle_, layer, q_head, &recall));
