@@ -7,8 +7,8 @@
 
 Benchmark names are read as operation/key:value/key:value, e.g.
 decode/T:131072/d:64/group:3/dtype:bf16/threads:1. For every operation two pictures are written:
-OPERATION_rate.svg (share of the roofline, of the read bandwidth or of the multiply-add peak, or the
-plain rate where no share was measured) and OPERATION_time.svg. T is the x axis, every combination
+OPERATION_rate.svg (share of the roof or of the multiply-add peak, or the rate) and
+OPERATION_time.svg. T is the x axis, every combination
 of head_dim and threads has a panel, and the other keys that vary tell the lines of a panel apart.
 Where a benchmark was repeated, its median is drawn.
 """
@@ -23,19 +23,17 @@ LENGTH_KEYS = ("T", "tokens", "kv_len")
 PANEL_KEYS = ("d", "head_dim", "threads")
 # Counters by preference: name, y label, scale.
 RATES = (
-    ("percent_of_roofline", "% of roofline", 1),
-    ("percent_of_fma", "% of multiply-add peak", 1),
-    ("percent_of_read", "% of read bandwidth", 1),
-    ("bytes_per_second", "GB/s", 1e-9),
-    ("flops_per_second", "GFLOP/s", 1e-9),
+    ("roof_%", "% of roof", 1),
+    ("peak_%", "% of multiply-add peak", 1),
+    ("GB/s", "GB/s", 1),
+    ("dense/sparse", "dense time / sparse time", 1),
 )
 # What the project asks of an operation, drawn as a dashed line: (operation, counter) -> value.
 TARGETS = {
-    ("decode", "percent_of_roofline"): 80,
-    ("score", "percent_of_roofline"): 80,
-    ("score_nodes", "percent_of_roofline"): 80,
-    ("sparse_decode", "percent_of_roofline"): 80,
-    ("prefill", "percent_of_fma"): 60,
+    ("decode", "roof_%"): 80,
+    ("score", "roof_%"): 80,
+    ("sketches", "roof_%"): 80,
+    ("prefill", "peak_%"): 60,
 }
 MILLISECONDS = {"ns": 1e-6, "us": 1e-3, "ms": 1.0, "s": 1e3}
 
@@ -59,7 +57,8 @@ def read_benchmarks(paths):
     for name, benchmark in chosen.items():
         parts = name.split("/")
         keys = dict(part.split(":", 1) for part in parts[1:] if ":" in part)
-        keys.pop("repeats", None)
+        for key in ("repeats", "iterations"):
+            keys.pop(key, None)
         operations.setdefault(parts[0], []).append((keys, benchmark))
     return operations
 
@@ -106,7 +105,7 @@ def draw_operation(operation, rows, out):
             operation, rows, length_key,
             lambda row: row[counter] * scale if counter in row else None,
             y_label=label, target=target, target_label=f"target {target} %",
-            y_max=100 if counter.startswith("percent") else None)
+            y_max=100 if counter.endswith("%") else None)
     written["time"] = make_panels(
         operation, rows, length_key,
         lambda row: row["real_time"] * MILLISECONDS[row.get("time_unit", "ns")],

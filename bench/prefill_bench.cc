@@ -84,6 +84,8 @@ void RegisterPrefill() {
     }
     Register({2048, 512, 128, 4, DType::kBf16, num_threads});
     Register({2048, 512, 128, 1, DType::kF32, num_threads});
+    Register({4096, 4096, 64, 3, DType::kF32, num_threads});
+    Register({4096, 4096, 128, 3, DType::kF32, num_threads});
   }
 }
 
