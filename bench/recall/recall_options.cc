@@ -9,13 +9,13 @@ namespace {
 
 constexpr int kUsageExitCode = 2;
 
-// The budget of the library's own tables, every scorer of the tree, and the two bounds of what a
-// tree can do.
+// The library's default and the tree without sketches over the budget, HiP's representative, and
+// the best that a budget could do.
 const std::vector<std::string> kDefaultSettings = {
     "oracle:budget=512",
-    "flat:budget=512,rerank=none,audit=none",
+    "default:budget=256/512/1024",
     "tree:budget=256/512/1024,rerank=none,audit=none",
-    "tree:scorer=bounds/mean/representative,budget=512,rerank=none,audit=none",
+    "tree:scorer=representative,budget=512,rerank=none,audit=none",
 };
 
 void AddInput(CLI::App& app, RecallOptions* o) {

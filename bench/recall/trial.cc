@@ -55,19 +55,43 @@ double KullbackLeibler(const std::vector<float>& p, const std::vector<float>& q)
   return sum;
 }
 
-// Bytes of what one count of search_keys_read stands for.
-double SearchedBytes(const Setting& setting, double head_dim) {
+// What the library takes for 0.
+uint32_t RerankTokens(const Setting& setting) {
+  constexpr uint32_t kDefaultTokens = 2048;
+  const hipattn_attention_options_t& options = setting.attention;
+  if (options.rerank_tokens == HIPATTN_NONE || setting.oracle) {
+    return 0;
+  }
+  return options.rerank_tokens == 0 ? std::max(kDefaultTokens, options.budget_tokens)
+                                    : options.rerank_tokens;
+}
+
+// Bytes behind search_keys_read, which counts keys, summaries and sketched keys alike: a rerank
+// looks at rerank_tokens sketched keys per search, the rest are summaries.
+double SearchedBytes(const Setting& setting,
+                     const LlamaConfig& config,
+                     uint64_t keys_read,
+                     uint64_t searches) {
   const hipattn_attention_options_t& options = setting.attention;
   constexpr double kKeyBytes = 2;    // bf16
   constexpr double kScaleBytes = 4;  // a summary is int8 with an f32 scale
+  // 6 bytes per dimension and a scale for 16 tokens: 2 bits per key, 2 bytes for the block's mean
+  // and spread (src/device/params.h).
+  constexpr double kSketchTokens = 16;
+  const auto head_dim = static_cast<double>(config.head_dim);
+  const auto keys = static_cast<double>(keys_read);
   if (options.search == HIPATTN_SEARCH_STAGED || options.search == HIPATTN_SEARCH_BEAM ||
       options.scorer == HIPATTN_SCORER_EXACT) {
-    return kKeyBytes * head_dim;
+    return keys * kKeyBytes * head_dim;
   }
   const bool has_spread = options.scorer == HIPATTN_SCORER_DEFAULT ||
                           options.scorer == HIPATTN_SCORER_CUBOID_MEAN ||
                           options.scorer == HIPATTN_SCORER_BOUNDS;
-  return (has_spread ? 2 : 1) * (head_dim + kScaleBytes);
+  const double sketched =
+      std::min(keys, static_cast<double>(searches) * static_cast<double>(RerankTokens(setting)));
+  const double sketch_bytes = (6 * head_dim + 2 * kScaleBytes) / kSketchTokens;
+  const double summary_bytes = (has_spread ? 2 : 1) * (head_dim + kScaleBytes);
+  return sketched * sketch_bytes + (keys - sketched) * summary_bytes;
 }
 
 json ToJson(const Mean& mean) {
@@ -91,16 +115,17 @@ void AddMeasures(const Measures& measures, json* line) {
 void AddStats(const Setting& setting,
               const LlamaConfig& config,
               const hipattn_stats_t& stats,
-              size_t steps,
+              uint64_t searches,
               json* line) {
   const auto head_dim = static_cast<double>(config.head_dim);
   const auto per_head = [&](double value) {
+    const uint64_t steps = (*line)["steps"];
     return value / static_cast<double>(steps * config.num_layers * config.num_kv_heads);
   };
-  const double keys = per_head(static_cast<double>(stats.search_keys_read));
   const double block_bytes = 2 * 2 * setting.block_tokens * head_dim;  // K and V, bf16
-  (*line)["search_keys_per_head"] = keys;
-  (*line)["search_bytes_per_head"] = keys * SearchedBytes(setting, head_dim);
+  (*line)["search_keys_per_head"] = per_head(static_cast<double>(stats.search_keys_read));
+  (*line)["search_bytes_per_head"] =
+      per_head(SearchedBytes(setting, config, stats.search_keys_read, searches));
   (*line)["attended_bytes_per_head"] =
       per_head(static_cast<double>(stats.blocks_attended)) * block_bytes;
   (*line)["search_seconds"] = static_cast<double>(stats.search_ns) * 1e-9;
@@ -304,9 +329,9 @@ Status Trial::RunSetting(const Setting& setting,
     return stats.status();
   }
   const size_t steps = hipattn_sequence_length(sequence.value().get()) - prompt.tokens.size();
-  AddMeasures(observer_.measures(), line);
-  AddStats(setting, bench_.model.config, stats.value(), steps, line);
   (*line)["steps"] = steps;
+  AddMeasures(observer_.measures(), line);
+  AddStats(setting, bench_.model.config, stats.value(), observer_.measures().searches, line);
   return {};
 }
 

@@ -121,7 +121,7 @@ class Truth {
 
 TEST(RecallTruth, SharesAreThoseOfAPlainLoop) {
   uint32_t seed = 1;
-  for (const size_t length : {1, 15, 16, 17, 31, 100, 333}) {
+  for (const size_t length : {1U, 15U, 16U, 17U, 31U, 100U, 333U}) {
     for (const auto& [kv_heads, group] : {std::pair(1, 1), {2, 2}, {3, 3}, {1, 4}, {2, 7}}) {
       const Case c = {
           size_t(kv_heads), size_t(group), seed % 2 == 0 ? size_t{64} : size_t{24}, length};
@@ -150,8 +150,8 @@ TEST(RecallTruth, SharesAreThoseOfAPlainLoop) {
 TEST(RecallTruth, TheOracleTakesTheHeaviestBlocks) {
   const Case c = {2, 3, 64, 333};
   const Truth truth(c, 99);
-  for (const size_t block : {16, 32, 64}) {
-    for (const size_t count : {1, 3, 8, 100}) {
+  for (const size_t block : {16U, 32U, 64U}) {
+    for (const size_t count : {1U, 3U, 8U, 100U}) {
       for (const auto& [begin, end] :
            {std::pair<size_t, size_t>(0, 333), {16, 300}, {20, 203}, {50, 50}}) {
         for (size_t head = 0; head < c.kv_heads; ++head) {
