@@ -18,9 +18,11 @@ namespace {
 
 using hipattn_run::MatvecIsa;  // of RUN_FOR_EACH_ISA
 constexpr size_t kLanes = hipattn_run::kPanelLanes;
-using Halves = uint16_t __attribute__((vector_size(kLanes * sizeof(uint16_t))));
-using Words = uint32_t __attribute__((vector_size(kLanes * sizeof(uint32_t))));
-using Floats = float __attribute__((vector_size(kLanes * sizeof(float))));
+// Half a panel: wider vectors than the instruction set has are taken apart in memory.
+constexpr size_t kWidth = kLanes / 2;
+using Halves = uint16_t __attribute__((vector_size(kWidth * sizeof(uint16_t))));
+using Words = uint32_t __attribute__((vector_size(kWidth * sizeof(uint32_t))));
+using Floats = float __attribute__((vector_size(kWidth * sizeof(float))));
 
 // The heads' sums stay in registers while a panel's keys are read once for all of them.
 template <size_t kHeads>
@@ -32,20 +34,24 @@ RUN_INLINE void ScoreHeads(const uint16_t* keys,
                            float* scores,
                            size_t stride) {
   for (size_t p = 0; p < panels; ++p) {
-    Floats sums[kHeads] = {};
+    Floats sums[kHeads][2] = {};
     for (size_t d = 0; d < head_dim; ++d) {
-      Halves halves;
-      std::memcpy(&halves, keys + (p * head_dim + d) * kLanes, sizeof(halves));
-      const Words words = __builtin_convertvector(halves, Words) << 16;
-      Floats k;
-      std::memcpy(&k, &words, sizeof(k));
-      for (size_t n = 0; n < kHeads; ++n) {
-        sums[n] += k * q[n * head_dim + d];
+      for (size_t side = 0; side < 2; ++side) {
+        Halves halves;
+        std::memcpy(&halves, keys + (p * head_dim + d) * kLanes + side * kWidth, sizeof(halves));
+        const Words words = __builtin_convertvector(halves, Words) << 16;
+        Floats k;
+        std::memcpy(&k, &words, sizeof(k));
+        for (size_t n = 0; n < kHeads; ++n) {
+          sums[n][side] += k * q[n * head_dim + d];
+        }
       }
     }
     for (size_t n = 0; n < kHeads; ++n) {
-      const Floats scaled = sums[n] * scale;
-      std::memcpy(scores + n * stride + p * kLanes, &scaled, sizeof(scaled));
+      for (size_t side = 0; side < 2; ++side) {
+        const Floats scaled = sums[n][side] * scale;
+        std::memcpy(scores + n * stride + p * kLanes + side * kWidth, &scaled, sizeof(scaled));
+      }
     }
   }
 }
