@@ -9,7 +9,7 @@ static float k[kTokens * kKvHeads * kDim], v[kTokens * kKvHeads * kDim]; /* [tok
 
 static void check(hipattn_status_t status) {
   if (status != HIPATTN_OK) {
-    fprintf(stderr, "%s: %s\n", hipattn_status_name(status), hipattn_last_error_message());
+    (void)fprintf(stderr, "%s: %s\n", hipattn_status_name(status), hipattn_last_error_message());
     exit(1);
   }
 }

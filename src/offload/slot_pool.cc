@@ -17,7 +17,6 @@ constexpr uint64_t kSlabBytes = uint64_t{32} << 20;
 
 SlotPool::SlotPool(device::Device* device, MemoryBudget* budget, const SlotGeometry& geometry)
     : device_(device), budget_(budget) {
-  view_ = {};
   view_.block_tokens = geometry.block_tokens;
   view_.head_dim = geometry.head_dim;
   view_.kv_dtype = geometry.kv_dtype;

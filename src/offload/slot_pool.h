@@ -54,7 +54,7 @@ class SlotPool {
 
   device::Device* const device_;
   MemoryBudget* const budget_;
-  device::BlockPool view_;  // slabs is filled in by view()
+  device::BlockPool view_{};  // slabs is filled in by view()
   uint32_t slab_runs_;
   mutable std::mutex mutex_;
   std::vector<device::Buffer> slabs_;

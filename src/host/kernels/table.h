@@ -13,16 +13,16 @@ namespace hipattn::host {
 
 namespace portable {
 const device::OpTable* Table();
-}
+}  // namespace portable
 namespace avx2 {  // AVX2, FMA, F16C
 const device::OpTable* Table();
-}
+}  // namespace avx2
 namespace avx512 {  // x86-64-v4
 const device::OpTable* Table();
-}
+}  // namespace avx512
 namespace avx512bf16 {  // x86-64-v4, AVX512-BF16 and AVX512-VNNI
 const device::OpTable* Table();
-}
+}  // namespace avx512bf16
 
 }  // namespace hipattn::host
 
