@@ -3,47 +3,104 @@
 #include "tests/golden/engine_checks.h"
 
 #include "engine/engine.h"
+#include "engine/select.h"
 #include "tests/golden/expect.h"
 #include "tests/support/compare.h"
 
+#include <algorithm>
+#include <iterator>
 #include <memory>
+#include <string>
 
 namespace hipattn::golden {
 namespace {
 
-// Blocks that hold the keys of a beam search, whose own blocks are smaller.
-constexpr uint32_t kBeamStorage = 16;
+// Blocks that hold the keys of a beam or staged search, whose own blocks are others.
+constexpr uint32_t kProbeStorage = 16;
+
+// The engine's first layers search past the trained length by streaming, this one relatively.
+constexpr uint32_t kRelativeLayer = 3;
+
+engine::Search SearchOf(const GoldenCase& golden) {
+  const std::string name = golden.Text("search");
+  return name == "beam"     ? engine::Search::kBeam
+         : name == "staged" ? engine::Search::kStaged
+                            : engine::Search::kTree;
+}
+
+// Whether no step of a staged search leaves anything out.
+bool KeepsAll(const GoldenCase& golden) {
+  const auto tokens = golden.Input("k").shape[0];
+  const core::StagedConfig config = StagedOf(golden);
+  return std::all_of(config.stages.begin(), config.stages.end(), [&](const core::Stage& stage) {
+    return stage.keep_tokens >= tokens;
+  });
+}
+
+// The budget and the intervals are all that the engine's options say of a staged search.
+bool HasPresetStages(const GoldenCase& golden) {
+  const core::StagedConfig config = StagedOf(golden);
+  engine::AttentionOptions options;
+  options.budget_tokens = config.stages.back().keep_tokens;
+  const core::StagedConfig preset = engine::StagedConfigOf(options, false);
+  return std::equal(config.stages.begin(),
+                    config.stages.end(),
+                    preset.stages.begin(),
+                    preset.stages.end(),
+                    [](const core::Stage& a, const core::Stage& b) {
+                      return a.block_q == b.block_q && a.query_stride == b.query_stride &&
+                             a.chunk_tokens == b.chunk_tokens && a.keep_tokens == b.keep_tokens;
+                    });
+}
+
+bool EngineRunsStaged(const GoldenCase& golden) {
+  const std::vector<uint32_t> intervals = golden.Counts("intervals");
+  return std::equal(intervals.begin(),
+                    intervals.end(),
+                    std::begin(engine::kStagedIntervals),
+                    std::end(engine::kStagedIntervals)) &&
+         (KeepsAll(golden) || HasPresetStages(golden));
+}
 
 // One layer of one sequence that has read a text's first tokens.
 class EngineText {
  public:
   EngineText(const GoldenCase& golden, const Machine& machine)
       : q_(golden.Input("q")), k_(golden.Input("k")), v_(golden.Input("v")) {
-    const bool is_beam = golden.Text("search") == "beam";
-    layer_ = golden.Count("layer");
+    const engine::Search search = SearchOf(golden);
+    const bool is_tree = search == engine::Search::kTree;
+    const RopeSettings rope = RopeOf(golden);
+    const core::Extension extension = ExtensionOf(golden);
+    const bool is_relative = extension.mode == core::ScanMode::kRelative;
+    layer_ = extension.trained_tokens > 0 && is_relative ? kRelativeLayer : golden.Count("layer");
     engine::EngineOptions options;
     options.num_threads = 2;
     options.num_layers = layer_ + 1;
     options.num_q_heads = static_cast<uint32_t>(q_.shape[1]);
     options.num_kv_heads = static_cast<uint32_t>(k_.shape[1]);
     options.head_dim = static_cast<uint32_t>(k_.shape[2]);
-    options.block_tokens = is_beam ? kBeamStorage : golden.Count("block_tokens");
+    options.block_tokens = is_tree ? golden.Count("block_tokens") : kProbeStorage;
     options.io_dtype = static_cast<uint32_t>(DType::kF32);
     options.kv_dtype = static_cast<uint32_t>(machine.kv_dtype);
     options.softmax_scale = static_cast<float>(golden.Number("scale"));
+    options.rope_mode = static_cast<uint32_t>(rope.layout);
+    options.rope_dim = golden.Count("rope_dim");
+    options.rope_theta = static_cast<float>(golden.Number("rope_base", 0.0));
+    options.trained_tokens = extension.trained_tokens;
     options.device_kv_bytes = uint64_t{64} << 20;
     engine::AttentionOptions attention;
     attention.decode_mode = static_cast<uint32_t>(engine::DecodeMode::kSparse);
-    attention.search =
-        static_cast<uint32_t>(is_beam ? engine::Search::kBeam : engine::Search::kTree);
-    attention.scorer = static_cast<uint32_t>(is_beam ? Scorer::kRepresentative : ScorerOf(golden));
-    attention.budget_tokens = golden.Count("budget_tokens");
+    attention.search = static_cast<uint32_t>(search);
+    attention.scorer = static_cast<uint32_t>(is_tree ? ScorerOf(golden) : Scorer::kRepresentative);
+    attention.budget_tokens = search == engine::Search::kStaged
+                                  ? StagedOf(golden).stages.back().keep_tokens
+                                  : golden.Count("budget_tokens");
     attention.sink_tokens =
         golden.Int("sink_tokens") == 0 ? engine::kNone : golden.Count("sink_tokens");
     attention.window_tokens = golden.Count("window_tokens");
     attention.rerank_tokens = engine::kNone;
     attention.refresh_interval =
-        is_beam ? golden.Counts("intervals")[0] : golden.Count("interval", 1);
+        is_tree ? golden.Count("interval", 1) : golden.Counts("intervals")[0];
     Create(options, attention, machine.table->name);
   }
 
@@ -131,10 +188,12 @@ class EngineText {
 
 bool EngineRuns(const GoldenCase& golden) {
   if (golden.op() == "decode") {
-    return golden.Text("search") == "beam" && golden.Int("block_tokens") == 2 &&
-           golden.Int("leaf_tokens") == 2 && golden.Int("key_stride") == 1 &&
-           golden.Text("representative") == "center" && golden.Counts("intervals").size() == 1 &&
-           golden.Text("rope_layout", "none") == "none";
+    if (SearchOf(golden) == engine::Search::kStaged) {
+      return EngineRunsStaged(golden);
+    }
+    return golden.Int("block_tokens") == 2 && golden.Int("leaf_tokens") == 2 &&
+           golden.Int("key_stride") == 1 && golden.Text("representative") == "center" &&
+           golden.Counts("intervals").size() == 1 && golden.Text("rope_layout", "none") == "none";
   }
   // Rows of one step each: prefill has query blocks of another size in the engine.
   const bool steps = golden.op() == "tree_decode" || golden.Input("q").shape[0] == 1;

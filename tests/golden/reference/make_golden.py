@@ -594,7 +594,13 @@ def attention_cases(s: Source) -> Iterator[Case]:
         yield f"sparse_extended_{mode}", "hip_attention", p, arrays, "position extension in search and attention"
 
 
+PRESET = ([256, 32, 8], [32768, 8192, 128], 16)  # what an engine's options can say; each stage but the first prunes 9000 tokens
+
+
 def decode_cases(s: Source) -> Iterator[Case]:
+    yield "decode_preset", "decode", {**staged(*PRESET, 64), "intervals": [16, 8, 4], "first_pos": 8980, "scale": 0.0625}, \
+        {"q": s.ints(("gq", "preset"), (20, 4, 64), 2), "k": s.key_ints("walk", 9000, 1, 64), "v": s.key_ints("ties", 9000, 1, 64)}, \
+        "20 decode steps; q [steps, H, d]; indices [steps, Hkv, m]"
     for name, p, intervals in (
             ("every_step", staged([64, 16, 8], [512, 256, 128], 16, 64), [1, 1, 1]),
             ("16_8_4", staged([64, 16, 8], [512, 256, 128], 16, 64), [16, 8, 4]),
@@ -603,10 +609,12 @@ def decode_cases(s: Source) -> Iterator[Case]:
         yield f"decode_{name}", "decode", {**p, "intervals": intervals, "first_pos": first, "scale": 0.0625}, \
             {"q": s.ints(("gq", name), (20, 4, 64), 2), "k": s.key_ints("walk", 1000, 1, 64), "v": s.key_ints("ties", 1000, 1, 64)}, \
             "20 decode steps; q [steps, H, d]; indices [steps, Hkv, m]"
-    for name, mode, trained in (("extended", "relative", 700), ("crosses_trained_length", "streaming", 970)):
+    own = ([64, 16, 8], [512, 256, 128], 16)
+    for name, mode, trained, stages in (("extended", "relative", 700, own), ("crosses_trained_length", "streaming", 970, own),
+                                        ("preset_extended", "relative", 700, PRESET),
+                                        ("preset_crosses_trained_length", "streaming", 970, PRESET)):
         first = s.vary(960, 955, 962, name)
-        p = {**staged([64, 16, 8], [512, 256, 128], 16, 96), **rope("half", 64, trained, mode), "intervals": [16, 8, 4],
-             "first_pos": first, "scale": 0.0625}
+        p = {**staged(*stages, 96), **rope("half", 64, trained, mode), "intervals": [16, 8, 4], "first_pos": first, "scale": 0.0625}
         for attempt in range(100):
             arrays = {"q": s.ints(("eq", name, attempt), (20, 4, 64), 2), "k": s.ints(("ek", name), (1000, 1, 64), 4),
                       "v": s.key_ints("ties", 1000, 1, 64)}
