@@ -2,9 +2,11 @@
 // SPDX-FileCopyrightText: The hipattn authors
 #include "tokenizer.h"
 
+#include "pieces.h"
 #include "utf8.h"
 
 #include <algorithm>
+#include <cmath>
 #include <limits>
 
 namespace hipattn_run {
@@ -14,8 +16,11 @@ namespace {
 constexpr int64_t kTypeUnknown = 2;
 constexpr int64_t kTypeControl = 3;
 constexpr int64_t kTypeUserDefined = 4;
+constexpr int64_t kTypeByte = 6;
 
 constexpr int32_t kNoToken = -1;
+// The time to find the merges of a piece grows with the square of its length.
+constexpr size_t kMaxPiece = 256;
 // Longer words are not worth remembering.
 constexpr size_t kMaxCachedWord = 64;
 
@@ -67,29 +72,31 @@ Result<Tokenizer> Tokenizer::Create(const GgufFile& file) {
   if (!model.ok()) {
     return model.status();
   }
-  if (model.value() != "gpt2") {
-    return Status::Error(
-        "tokenizer.ggml.model is '", model.value(), "', only 'gpt2' (byte-level BPE) is supported");
+  const bool byte_level = model.value() == "gpt2";
+  if (!byte_level && model.value() != "llama") {
+    return Status::Error("tokenizer.ggml.model is '",
+                         model.value(),
+                         "'; 'gpt2' (byte-level BPE) and 'llama' (SentencePiece) are supported");
   }
-  std::string_view pre = "default";
-  if (file.Find("tokenizer.ggml.pre") != nullptr) {
-    Result<std::string_view> value = file.GetString("tokenizer.ggml.pre");
-    if (!value.ok()) {
-      return value.status();
+  Tokenizer tokenizer;
+  if (byte_level) {
+    std::string_view pre = "default";
+    if (file.Find("tokenizer.ggml.pre") != nullptr) {
+      Result<std::string_view> value = file.GetString("tokenizer.ggml.pre");
+      if (!value.ok()) {
+        return value.status();
+      }
+      pre = value.value();
     }
-    pre = value.value();
-  }
-  Result<Pretokenizer> pretokenizer = Pretokenizer::Create(pre);
-  if (!pretokenizer.ok()) {
-    return pretokenizer.status();
-  }
-  Tokenizer tokenizer(std::move(pretokenizer.value()));
-  for (const Status& status :
-       {tokenizer.LoadVocabulary(file), tokenizer.LoadMerges(file), tokenizer.LoadSpecials(file)}) {
-    if (!status.ok()) {
-      return status;
+    Result<Pretokenizer> pretokenizer = Pretokenizer::Create(pre);
+    if (!pretokenizer.ok()) {
+      return pretokenizer.status();
     }
+    tokenizer.pretokenizer_ = std::move(pretokenizer.value());
   }
+  RUN_RETURN_IF_ERROR(tokenizer.LoadVocabulary(file));
+  RUN_RETURN_IF_ERROR(byte_level ? tokenizer.LoadMerges(file) : tokenizer.LoadScores(file));
+  RUN_RETURN_IF_ERROR(tokenizer.LoadSpecials(file));
   return tokenizer;
 }
 
@@ -118,26 +125,88 @@ Status Tokenizer::LoadVocabulary(const GgufFile& file) {
       types[i] = given.value()->IntAt(i);
     }
   }
+  byte_tokens_.fill(kNoToken);
   for (size_t i = 0; i < names.size(); ++i) {
-    const bool special =
-        types[i] == kTypeControl || types[i] == kTypeUserDefined || types[i] == kTypeUnknown;
-    const auto token = static_cast<int32_t>(i);
-    bytes_.push_back(special ? std::string(names[i]) : BytesOfEntry(names[i]));
-    is_control_.push_back(types[i] == kTypeControl);
-    if (!special) {
-      token_by_bytes_.emplace(bytes_.back(), token);
-    } else if (!names[i].empty()) {
-      specials_[static_cast<unsigned char>(names[i][0])].push_back(token);
-    }
+    RUN_RETURN_IF_ERROR(AddToken(names[i], types[i]));
   }
   for (std::vector<int32_t>& list : specials_) {
     std::stable_sort(list.begin(), list.end(), [this](int32_t a, int32_t b) {
       return bytes_[static_cast<size_t>(a)].size() > bytes_[static_cast<size_t>(b)].size();
     });
   }
-  for (size_t byte = 0; byte < byte_tokens_.size(); ++byte) {
+  for (size_t byte = 0; pretokenizer_ && byte < byte_tokens_.size(); ++byte) {
     const auto found = token_by_bytes_.find(std::string(1, static_cast<char>(byte)));
     byte_tokens_[byte] = found == token_by_bytes_.end() ? kNoToken : found->second;
+  }
+  return {};
+}
+
+// Adds the next token.
+Status Tokenizer::AddToken(std::string_view name, int64_t type) {
+  const auto token = static_cast<int32_t>(bytes_.size());
+  const bool special = type == kTypeControl || type == kTypeUserDefined || type == kTypeUnknown;
+  is_control_.push_back(type == kTypeControl);
+  if (type == kTypeUnknown && !unknown_) {
+    unknown_ = token;
+  }
+  if (special) {
+    bytes_.emplace_back(name);
+    if (!name.empty()) {
+      specials_[static_cast<unsigned char>(name[0])].push_back(token);
+    }
+    return {};
+  }
+  if (type == kTypeByte && !pretokenizer_) {
+    const std::optional<uint8_t> byte = ByteOfPiece(name);
+    if (!byte) {
+      return Status::Error("tokenizer.ggml.tokens[", token, "] is '", name, "', no byte as <0x0A>");
+    }
+    bytes_.emplace_back(1, static_cast<char>(*byte));
+    byte_tokens_[*byte] = token;
+    return {};
+  }
+  bytes_.push_back(pretokenizer_ ? BytesOfEntry(name) : TextOfPiece(name));
+  token_by_bytes_.emplace(bytes_.back(), token);
+  return {};
+}
+
+// The merges of SentencePiece, and whether text gets a space before it.
+Status Tokenizer::LoadScores(const GgufFile& file) {
+  Result<const GgufArray*> scores = file.GetArray("tokenizer.ggml.scores", GgufType::kFloat32);
+  if (!scores.ok()) {
+    return scores.status();
+  }
+  if (scores.value()->count != bytes_.size()) {
+    return Status::Error("tokenizer.ggml.scores has ",
+                         scores.value()->count,
+                         " entries, tokenizer.ggml.tokens ",
+                         bytes_.size());
+  }
+  const auto find = [this](std::string_view text) -> std::optional<int32_t> {
+    const auto found = token_by_bytes_.find(text);
+    return found == token_by_bytes_.end() ? std::nullopt : std::optional(found->second);
+  };
+  for (const auto& [text, token] : token_by_bytes_) {
+    const float score = scores.value()->FloatAt(static_cast<size_t>(token));
+    if (!std::isfinite(score)) {
+      return Status::Error("tokenizer.ggml.scores[", token, "] is ", score);
+    }
+    if (text.size() > kMaxPiece) {
+      return Status::Error("tokenizer.ggml.tokens[",
+                           token,
+                           "] has ",
+                           text.size(),
+                           " bytes, a piece of SentencePiece at most ",
+                           kMaxPiece);
+    }
+    AddMergesOf(text, token, score, find, &merges_);
+  }
+  if (file.Find("tokenizer.ggml.add_space_prefix") != nullptr) {
+    Result<bool> space_first = file.GetBool("tokenizer.ggml.add_space_prefix");
+    if (!space_first.ok()) {
+      return space_first.status();
+    }
+    space_first_ = space_first.value();
   }
   return {};
 }
@@ -196,6 +265,7 @@ Status Tokenizer::LoadSpecials(const GgufFile& file) {
       ends_.push_back(*end);
     }
   }
+  add_bos_ = !pretokenizer_;  // models of SentencePiece want it unless they say otherwise
   if (file.Find("tokenizer.ggml.add_bos_token") != nullptr) {
     Result<bool> add = file.GetBool("tokenizer.ggml.add_bos_token");
     if (!add.ok()) {
@@ -244,10 +314,44 @@ std::optional<int32_t> Tokenizer::MatchSpecial(std::string_view text) const {
 }
 
 Status Tokenizer::EncodePlain(std::string_view text, std::vector<int32_t>* tokens) {
-  return pretokenizer_.Split(text, [&](std::string_view word) {
+  if (!pretokenizer_) {
+    EncodePieces(text, tokens);
+    return {};
+  }
+  return pretokenizer_->Split(text, [&](std::string_view word) {
     const std::vector<int32_t>& encoded = EncodeWord(word);
     tokens->insert(tokens->end(), encoded.begin(), encoded.end());
   });
+}
+
+void Tokenizer::EncodePieces(std::string_view text, std::vector<int32_t>* tokens) const {
+  if (text.empty()) {
+    return;
+  }
+  std::string word(space_first_ ? 1 : 0, ' ');
+  word += text;
+  std::vector<int32_t> symbols;
+  for (size_t position = 0; position < word.size();) {
+    const std::string_view rest = std::string_view(word).substr(position);
+    const std::string_view character = rest.substr(0, std::max<size_t>(1, Utf8CharLength(rest)));
+    position += character.size();
+    const auto piece = token_by_bytes_.find(character);
+    if (piece != token_by_bytes_.end()) {
+      symbols.push_back(piece->second);
+      continue;
+    }
+    const bool all_bytes = std::all_of(character.begin(), character.end(), [this](char byte) {
+      return byte_tokens_[static_cast<unsigned char>(byte)] != kNoToken;
+    });
+    for (const char byte : all_bytes ? character : std::string_view()) {
+      symbols.push_back(byte_tokens_[static_cast<unsigned char>(byte)]);
+    }
+    if (!all_bytes && unknown_) {
+      symbols.push_back(*unknown_);
+    }
+  }
+  MergeSymbols(merges_, &symbols);
+  tokens->insert(tokens->end(), symbols.begin(), symbols.end());
 }
 
 const std::vector<int32_t>& Tokenizer::EncodeWord(std::string_view word) {
@@ -257,7 +361,7 @@ const std::vector<int32_t>& Tokenizer::EncodeWord(std::string_view word) {
   }
   std::vector<int32_t> symbols;
   const auto whole = token_by_bytes_.find(word);
-  if (pretokenizer_.whole_words_first() && whole != token_by_bytes_.end()) {
+  if (pretokenizer_->whole_words_first() && whole != token_by_bytes_.end()) {
     symbols.push_back(whole->second);
   } else {
     for (const char byte : word) {

@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 // SPDX-FileCopyrightText: The hipattn authors
 //
-// The tokenizer that a GGUF file describes: byte-level BPE (tokenizer.ggml.model = "gpt2").
+// The tokenizer that a GGUF file describes: byte-level BPE (tokenizer.ggml.model = "gpt2"), or a
+// BPE model of SentencePiece ("llama").
 //
 //   Result<Tokenizer> tokenizer = Tokenizer::Create(file);
 //   Result<std::vector<int32_t>> tokens = tokenizer.value().Encode("Hello <|im_end|>");
@@ -9,8 +10,9 @@
 //   for (int32_t token : tokens.value()) std::cout << decoder.Add(token);
 //
 // Special tokens of the file are recognised in the text first, the longest where several fit; the
-// text between them is cut into words by the pre-tokenizer and merged. Encode adds no tokens of its
-// own. One thread at a time per tokenizer: words are cached.
+// text between them is cut into words by the pre-tokenizer and merged; SentencePiece takes it as
+// one word, behind a space where the file wants that, and writes what it has no piece for byte by
+// byte. Encode adds no tokens of its own. One thread at a time per tokenizer: words are cached.
 #ifndef HIPATTN_EXAMPLES_RUN_TOKENIZER_H_
 #define HIPATTN_EXAMPLES_RUN_TOKENIZER_H_
 
@@ -48,11 +50,14 @@ class Tokenizer {
   bool IsEnd(int32_t token) const;
 
  private:
-  explicit Tokenizer(Pretokenizer pretokenizer) : pretokenizer_(std::move(pretokenizer)) {}
+  Tokenizer() = default;
   Status LoadVocabulary(const GgufFile& file);
+  Status AddToken(std::string_view name, int64_t type);
+  Status LoadScores(const GgufFile& file);
   Status LoadMerges(const GgufFile& file);
   Status LoadSpecials(const GgufFile& file);
   Status EncodePlain(std::string_view text, std::vector<int32_t>* tokens);
+  void EncodePieces(std::string_view text, std::vector<int32_t>* tokens) const;
   // Valid until the next call.
   const std::vector<int32_t>& EncodeWord(std::string_view word);
   // The special token at the start of `text`, or nothing.
@@ -65,12 +70,14 @@ class Tokenizer {
   template <typename Value>
   using StringMap = std::unordered_map<std::string, Value, Hash, std::equal_to<>>;
 
-  Pretokenizer pretokenizer_;
-  std::vector<std::string> bytes_;  // by token
-  std::vector<bool> is_control_;    // by token
+  std::optional<Pretokenizer> pretokenizer_;  // nothing: SentencePiece
+  bool space_first_ = true;                   // of SentencePiece
+  std::vector<std::string> bytes_;            // by token
+  std::vector<bool> is_control_;              // by token
   StringMap<int32_t> token_by_bytes_;
   MergeTable merges_;
-  std::array<int32_t, 256> byte_tokens_ = {};
+  std::array<int32_t, 256> byte_tokens_;
+  std::optional<int32_t> unknown_;
   std::array<std::vector<int32_t>, 256> specials_;  // by first byte, longest first
   StringMap<std::vector<int32_t>> words_;           // what is known
   std::vector<int32_t> long_word_;                  // the last word too long to be remembered

@@ -58,6 +58,14 @@ void GgufWriter::AddInts(const std::string& key, const std::vector<int32_t>& val
   AddRaw(key, static_cast<uint32_t>(GgufType::kArray), bytes);
 }
 
+void GgufWriter::AddFloats(const std::string& key, const std::vector<float>& values) {
+  std::string bytes = ArrayHeader(GgufType::kFloat32, values.size());
+  for (const float value : values) {
+    bytes += Bytes(value);
+  }
+  AddRaw(key, static_cast<uint32_t>(GgufType::kArray), bytes);
+}
+
 void GgufWriter::AddTensorAt(const std::string& name,
                              const std::vector<uint64_t>& dims,
                              uint32_t type,

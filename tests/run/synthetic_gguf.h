@@ -25,6 +25,7 @@ class GgufWriter {
   void AddString(const std::string& key, const std::string& value);
   void AddStrings(const std::string& key, const std::vector<std::string>& values);
   void AddInts(const std::string& key, const std::vector<int32_t>& values);
+  void AddFloats(const std::string& key, const std::vector<float>& values);
   // A value as it stands in the file after its type.
   void AddRaw(const std::string& key, uint32_t type, const std::string& bytes);
 
