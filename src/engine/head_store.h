@@ -17,6 +17,7 @@
 #include "engine/visible_array.h"
 #include "offload/slot_pool.h"
 
+#include <algorithm>
 #include <cstdint>
 #include <memory>
 #include <vector>
@@ -60,6 +61,14 @@ class HeadStore {
 
   // Shares the first num_tokens tokens of `parent`, whose content they are.
   Status ShareFrom(const StoreContext& context, HeadStore& parent, uint64_t num_tokens);
+
+  // Blocks from here on are seen by nobody else, and what that was before a ShareFrom whose other
+  // side has gone.
+  uint64_t own_from() const { return own_from_; }
+  void OwnAgain(uint64_t before) {
+    own_from_ = std::min(own_from_, before);
+    room_tokens_ = 0;
+  }
 
   // Content ends at num_tokens from now on: summaries of nodes beyond it no longer count.
   void Cut(const StoreContext& context, uint64_t num_tokens);

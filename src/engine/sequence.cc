@@ -50,6 +50,19 @@ Status MakeReservedRoom(SequenceState& sequence) {
   return Status::Ok();
 }
 
+// The first num_tokens tokens of every layer of `from` become those of `to`, which is empty.
+Status Share(SequenceState& from, uint64_t num_tokens, SequenceState* to) {
+  for (size_t l = 0; l < from.layers.size(); ++l) {
+    LayerState& layer = to->layers[l];
+    for (size_t h = 0; h < layer.heads.size(); ++h) {
+      HIPATTN_RETURN_IF_ERROR(
+          layer.heads[h].store.ShareFrom(to->context, from.layers[l].heads[h].store, num_tokens));
+    }
+    layer.tokens = num_tokens;
+  }
+  return Status::Ok();
+}
+
 // The next decode step begins a new refresh (D34).
 void RestartRefresh(LayerState& layer) {
   layer.step = 0;
@@ -169,21 +182,25 @@ Result<std::unique_ptr<Sequence>> Sequence::Fork(uint64_t num_tokens) const {
   if (num_tokens > length()) {
     return InvalidArgument("num_tokens is ", num_tokens, ", the sequence has ", length());
   }
+  std::vector<uint64_t> own_from;
+  ForEachStore(*state_,
+               [&](LayerState&, const HeadStore& store) { own_from.push_back(store.own_from()); });
   std::unique_ptr<Sequence> child(new Sequence(engine_, state_->options));
-  for (size_t l = 0; l < state_->layers.size(); ++l) {
-    LayerState& to = child->state_->layers[l];
-    for (size_t h = 0; h < to.heads.size(); ++h) {
-      HIPATTN_RETURN_IF_ERROR(to.heads[h].store.ShareFrom(
-          child->state_->context, state_->layers[l].heads[h].store, num_tokens));
-    }
-    to.tokens = num_tokens;
-  }
+  Status status = CatchBadAlloc([&] { return Share(*state_, num_tokens, child->state_.get()); });
   // The parent's last block is shared now. Its reservation covers the copy that its next token will
   // need.
-  if (state_->reserved_tokens > length()) {
-    HIPATTN_RETURN_IF_ERROR(MakeReservedRoom(*state_));
+  if (status.ok() && state_->reserved_tokens > length()) {
+    status = MakeReservedRoom(*state_);
   }
-  return child;
+  if (status.ok()) {
+    return child;
+  }
+  // What would have been shared is the parent's alone again, and its reservation covers it.
+  child.reset();
+  auto before = own_from.begin();
+  ForEachStore(*state_, [&](LayerState&, HeadStore& store) { store.OwnAgain(*before++); });
+  HIPATTN_RETURN_IF_ERROR(MakeReservedRoom(*state_));
+  return status;
 }
 
 Status Sequence::Truncate(uint64_t num_tokens) {

@@ -260,6 +260,24 @@ TEST_P(EngineTest, ReservedRoomIsNeverRefused) {
   }
 }
 
+// The last block, half full, would have been the child's, too: a copy of it would have to be paid.
+TEST_P(EngineTest, AForkThatFailsLeavesTheReservation) {
+  EngineOptions small;
+  small.device_kv_bytes = uint64_t{3} << 20;
+  Make(small);
+  const auto sequence = NewSequence(Sparse());
+  ASSERT_TRUE(sequence->Reserve(2000).ok());
+  ASSERT_TRUE(Feed(*sequence, 104).ok());
+  const auto greedy = NewSequence(Sparse());
+  for (const uint32_t chunk : {256U, 16U, 1U}) {
+    while (Feed(*greedy, chunk).ok()) {
+    }
+  }
+  EXPECT_EQ(sequence->Fork(104).status().code(), StatusCode::kOutOfBudget);
+  EXPECT_TRUE(Feed(*sequence, 1896).ok());
+  EXPECT_EQ(sequence->length(), 2000U);
+}
+
 TEST_P(EngineTest, LastSequenceKeepsTheEngine) {
   Make();
   auto sequence = NewSequence(Sparse());
