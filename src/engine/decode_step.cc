@@ -261,7 +261,7 @@ Status Wave::SaveSearch(const Row& row) {
                                        layer.step_lse.data(),
                                        call_.options().num_q_heads * sizeof(float)}};
   HIPATTN_RETURN_IF_ERROR(CopyPieces(engine_, pieces));
-  layer.search_pos = static_cast<int64_t>(row.pos);
+  layer.search_kept = true;
   layer.search_partition = row.partition;
   layer.estimate_known = false;
   return Status::Ok();

@@ -82,6 +82,7 @@ class BlockStep {
 
   Status Search() {
     const Timer timer(&call_.stats.search_ns);
+    part_.layer->search_kept = false;
     std::vector<uint64_t> keys_read(kv_heads(), 0);
     Status status = ParallelTasks(engine_, kv_heads(), [&](size_t h) {
       const auto head = static_cast<uint32_t>(h);

@@ -88,6 +88,9 @@ Result<Recall> RecallOf(EngineState& engine,
   if (layer.last_mode == StepMode::kExternal || !GivesEstimates(sequence.options)) {
     return recall;
   }
+  if (!layer.estimate_known && !layer.search_kept) {
+    return recall;
+  }
   if (!layer.estimate_known) {
     layer.estimate.resize(engine.options.num_q_heads);
     for (uint32_t h = 0; h < engine.options.num_kv_heads; ++h) {

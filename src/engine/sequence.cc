@@ -215,7 +215,6 @@ Status Sequence::Truncate(uint64_t num_tokens) {
     layer.tokens = num_tokens;
     RestartRefresh(layer);
     layer.last_mode = StepMode::kNever;
-    layer.search_pos = -1;
   }
   if (state_->reserved_tokens <= num_tokens) {
     return Status::Ok();

@@ -73,7 +73,7 @@ struct LayerState {
   Scratch<float> step_lse;  // [num_q_heads] of the last decode step
 
   // For the recall estimate of the last search (D36), made when it is asked for.
-  int64_t search_pos = -1;
+  bool search_kept = false;  // the heads' walks are still that search's
   core::Partition search_partition{};
   Scratch<float, device::MemoryKind::kDevice> search_q;  // [num_q_heads][head_dim]
   Scratch<float> search_lse;                             // [num_q_heads] of what was attended then

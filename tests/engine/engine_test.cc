@@ -215,6 +215,34 @@ TEST_P(EngineTest, RecallIsKnownOnlyWhereItCanBe) {
   EXPECT_FALSE(std::isnan(mean->GetRecall(0, 0).value().truth));
 }
 
+// A HIP prefill searches with the same walks: an estimate of the step before is known if it was
+// asked for in time, and never one of another search.
+TEST_P(EngineTest, RecallOfAStepBeforeAHipPrefillIsItsOwnOrUnknown) {
+  EngineOptions two;
+  two.num_layers = 2;
+  Make(two);
+  AttentionOptions options = Sparse();
+  options.prefill_mode = static_cast<uint32_t>(PrefillMode::kHip);
+  options.window_tokens = 96;
+  constexpr uint32_t kLayer = 1;  // in its first step the engine's own statistics ask layer 0
+  const auto asked = NewSequence(options);
+  const auto late = NewSequence(options);
+  std::vector<float> before(kQHeads);
+  for (Sequence* sequence : {asked.get(), late.get()}) {
+    ASSERT_TRUE(Feed(*sequence, 1000, kLayer).ok());
+    ASSERT_TRUE(Feed(*sequence, 1, kLayer).ok());
+    for (uint32_t h = 0; h < kQHeads && sequence == asked.get(); ++h) {
+      before[h] = sequence->GetRecall(kLayer, h).value().estimate;
+      EXPECT_FALSE(std::isnan(before[h]));
+    }
+    ASSERT_TRUE(Feed(*sequence, 500, kLayer).ok());
+  }
+  for (uint32_t h = 0; h < kQHeads; ++h) {
+    EXPECT_EQ(asked->GetRecall(kLayer, h).value().estimate, before[h]);
+    EXPECT_TRUE(std::isnan(late->GetRecall(kLayer, h).value().estimate));
+  }
+}
+
 TEST_P(EngineTest, MinRecallGrowsTheBudgetUntilItIsReached) {
   Make();
   AttentionOptions options = Sparse();
