@@ -11,8 +11,6 @@
 namespace hipattn::engine {
 namespace {
 
-constexpr uint64_t kMaxTokens = uint64_t{1} << 31;  // positions are int32 in selections
-
 Status CheckExternal(const Call& call, const Part& part) {
   const AttendArgs& args = call.args;
   if (args.external_blocks == nullptr) {

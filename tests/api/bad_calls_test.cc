@@ -145,6 +145,19 @@ TEST_F(BadAttend, EveryFieldIsCheckedAndNothingChanges) {
       {"overlaps k", HIPATTN_INVALID_ARGUMENT, [&](Args& a) { a.out = arrays_.k.data() + 252; }},
       {"overlaps v", HIPATTN_INVALID_ARGUMENT, [&](Args& a) { a.out = arrays_.v.data() + 4; }},
       {"lse at", HIPATTN_INVALID_ARGUMENT, [&](Args& a) { a.lse = q + 4; }},
+      {"overlaps num_new_tokens",
+       HIPATTN_INVALID_ARGUMENT,
+       [&](Args& a) { a.lse = reinterpret_cast<float*>(counts_.data()); }},
+      {"overlaps sequences",
+       HIPATTN_INVALID_ARGUMENT,
+       [&](Args& a) { a.lse = reinterpret_cast<float*>(handles_.data()) - 4; }},
+      {"overlaps external_blocks",
+       HIPATTN_INVALID_ARGUMENT,
+       [&](Args& a) {
+         a.external_blocks = picks_.data();
+         a.num_external = 2;
+         a.lse = reinterpret_cast<float*>(picks_.data());
+       }},
       {"overlaps lse",
        HIPATTN_INVALID_ARGUMENT,
        [&](Args& a) { a.lse = arrays_.out.data() + 511; }},
@@ -193,8 +206,7 @@ TEST_F(BadAttend, ExternalBlocksOutOfRange) {
 }
 
 TEST_F(BadAttend, PositionsBeyondWhatATextMayHave) {
-  // The arrays are never looked at: the count alone is too much for a text of kTokens tokens.
-  counts_ = {INT32_MAX, 1};
+  // The arrays are never looked at.
   args_.num_sequences = 1;
   args_.lse = nullptr;
   const auto far = uintptr_t{1} << 60;
@@ -202,7 +214,12 @@ TEST_F(BadAttend, PositionsBeyondWhatATextMayHave) {
   args_.k = reinterpret_cast<void*>(far + (uintptr_t{1} << 52));
   args_.v = reinterpret_cast<void*>(far + (uintptr_t{1} << 53));
   args_.out = reinterpret_cast<void*>(far + (uintptr_t{1} << 54));
-  ExpectRefused(&args_, HIPATTN_INVALID_ARGUMENT, "2147483647");
+  for (const uint32_t too_many : {INT32_MAX - kTokens + 1, uint32_t{INT32_MAX}}) {
+    counts_ = {too_many, 1};
+    ExpectRefused(&args_, HIPATTN_INVALID_ARGUMENT, "num_new_tokens[0]");
+  }
+  counts_ = {INT32_MAX - kTokens, 1};  // the longest text there may be, had it the memory
+  ExpectRefused(&args_, HIPATTN_OUT_OF_BUDGET, "device_kv_bytes");
 }
 
 TEST(BadCalls, NullHandlesAndOutputs) {

@@ -310,10 +310,14 @@ TEST(StructSize, LongerInputsMustBeZeroInTheirUnknownTail) {
   options.known.struct_size = sizeof(options);
   const EnginePtr engine = MakeEngine(SmallEngine());
   MakeSequence(engine.get(), &options.known);
-  options.tail[2] = 1;
   hipattn_sequence_t* made = nullptr;
-  EXPECT_EQ(hipattn_sequence_create(engine.get(), &options.known, &made), HIPATTN_INVALID_ARGUMENT);
-  EXPECT_NE(LastError().find("byte 92"), std::string::npos) << LastError();
+  for (const size_t byte : {sizeof(Attention), size_t{92}, sizeof(Longer) - 1}) {
+    Longer longer = options;
+    reinterpret_cast<unsigned char*>(&longer)[byte] = 1;
+    EXPECT_EQ(hipattn_sequence_create(engine.get(), &longer.known, &made),
+              HIPATTN_INVALID_ARGUMENT);
+    EXPECT_NE(LastError().find("byte " + std::to_string(byte)), std::string::npos) << LastError();
+  }
 }
 
 TEST(StructSize, OutputsAreCutOrZeroedToTheCallersSize) {

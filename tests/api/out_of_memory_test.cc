@@ -11,6 +11,7 @@
 #include <sys/resource.h>
 #include <unistd.h>
 
+#include <cmath>
 #include <fstream>
 #include <functional>
 #include <tuple>
@@ -65,13 +66,15 @@ class Scenario {
     attention_.budget_tokens = 64;
     attention_.sink_tokens = 16;
     attention_.window_tokens = 80;
+    attention_.rerank_tokens = HIPATTN_NONE;  // so short a text would not be searched before
     attention_.min_recall = search == HIPATTN_SEARCH_TREE ? 0.5F : 0.0F;
   }
 
   void Play() {
     hipattn_engine_options_t options = SmallEngine();
     options.num_threads = 2;
-    options.trained_tokens = 4096;
+    options.rope_mode = attention_.search == HIPATTN_SEARCH_TREE ? 1 : 0;
+    options.rope_theta = 10000.0F;
     hipattn_engine_t* engine = nullptr;
     caller_.Call("engine_create", [&] { return hipattn_engine_create(&options, &engine); });
     ASSERT_NE(engine, nullptr);
@@ -85,18 +88,20 @@ class Scenario {
     // A decode step after one that failed searches anew; so does every first one after a chunk.
     Attend(text, 300);
     Attend(text, 1);
-    Attend(text, 3);
+    // Begins inside a node of the tree and completes it; more rows than before want memory after
+    // it.
+    Attend(text, 500);
     Attend(text, 1);
 
     hipattn_sequence_t* fork = nullptr;
-    caller_.Call("fork", [&] { return hipattn_sequence_fork(text, 305, &fork); });
+    caller_.Call("fork", [&] { return hipattn_sequence_fork(text, 802, &fork); });
     ASSERT_NE(fork, nullptr);
     const SequencePtr owned_fork(fork);
     Attend(fork, 1);
     Attend(text, 2);
     Attend(text, 1);
 
-    caller_.Call("truncate", [&] { return hipattn_sequence_truncate(text, 259); });
+    caller_.Call("truncate", [&] { return hipattn_sequence_truncate(text, 750); });
     attention_.budget_tokens = 48;
     caller_.Call("set_options", [&] { return hipattn_sequence_set_options(text, &attention_); });
     Attend(text, 1);
@@ -126,8 +131,23 @@ class Scenario {
           [&] { EXPECT_EQ(hipattn_sequence_length(sequence), length); });
       results_.insert(results_.end(), arrays.out.data(), arrays.out.data() + arrays.out.size());
       results_.insert(results_.end(), arrays.lse.data(), arrays.lse.data() + arrays.lse.size());
+      if (tokens == 1) {
+        AddRecall(sequence, layer);
+      }
     }
     EXPECT_EQ(hipattn_sequence_length(sequence), length + tokens);
+  }
+
+  // The estimates come from the summaries of what was not selected.
+  void AddRecall(hipattn_sequence_t* sequence, uint32_t layer) {
+    hipattn_recall_t recall = HIPATTN_RECALL_INIT;
+    for (uint32_t head = 0; head < 4; ++head) {
+      caller_.Call("recall",
+                   [&] { return hipattn_sequence_recall(sequence, layer, head, &recall); });
+      if (!std::isnan(recall.estimate)) {
+        results_.push_back(recall.estimate);
+      }
+    }
   }
 
   Caller caller_;
