@@ -15,7 +15,7 @@ import sys
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent.parent))
 from svg_chart import Panel, render  # noqa: E402  (lies one folder up)
 
-# Title, key, and what it is multiplied by; answers come before them.
+# Title, key of the summary and form of a cell; answers come before them.
 COLUMNS = (("KL", "kl", "{:.4f}"),
            ("tokens as dense", "tokens_as_dense", "{:.2f}"),
            ("mass", "mass", "{:.3f}"),
@@ -28,10 +28,11 @@ COLUMNS = (("KL", "kl", "{:.4f}"),
            ("search KB", "search_bytes_per_head", "{:.1f}"),
            ("KV KB", "attended_bytes_per_head", "{:.1f}"))
 KILO = ("search_bytes_per_head", "attended_bytes_per_head")
-PANELS = (("answers right", "share of facts", lambda s: s["right"] / s["facts"] if s["facts"] else None, 0),
-          ("KL of the first answer token", "nats", lambda s: s["kl"], 0),
-          ("softmax mass attended", "share of mass", lambda s: s["mass"], 0.5),
-          ("mass of the fact attended", "share of the fact's mass", lambda s: s["fact_attended"], 0))
+# Title, axis, value of a setting, and how the axis looks.
+PANELS = (("answers right", "share of facts", lambda s: s["right"] / s["facts"] if s["facts"] else None, {}),
+          ("KL of the first answer token", "nats", lambda s: s["kl"], {"log_y": True}),
+          ("softmax mass attended", "share of mass", lambda s: s["mass"], {"y_min": 0.5}),
+          ("mass of the fact attended", "share of the fact's mass", lambda s: s["fact_attended"], {}))
 
 
 def read_summary(path):
@@ -75,8 +76,8 @@ def table(summary):
 def curves(summary):
     """One panel per measure, a curve per series; settings without a budget are in none."""
     panels = []
-    for title, y_label, value, y_min in PANELS:
-        panel = Panel(title=title, x_label="budget, tokens", y_label=y_label, y_min=y_min)
+    for title, y_label, value, axis in PANELS:
+        panel = Panel(title=title, x_label="budget, tokens", y_label=y_label, **axis)
         for setting in summary["settings"]:
             if setting["budget"] and value(setting) is not None:
                 panel.series.setdefault(setting["series"], []).append((setting["budget"], value(setting)))
