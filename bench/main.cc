@@ -60,6 +60,7 @@ int Main(int argc, char** argv) {
   DescribeMachine();
   RegisterDecode();
   RegisterSearch();
+  RegisterSketches();
   RegisterPrefill();
   RegisterMerge();
   RegisterSteps();

@@ -218,37 +218,34 @@ struct EstimateParams {
 // ------------------------------------------------------------------------------------------
 // write_sketches, score_sketches A sketch is 16 neighbouring keys in 2 bits per element, in a
 // Hadamard-rotated basis: element d of the rotated key of token t is about
-//   base_scale base[d] + step_scale step[d] code[t][d]
+//   2^base_exponent base[d] + 2^step_exponent step[d] code[t][d]
 // docs/search.md says how each is rounded. Sketch s covers the tokens [16 s, 16 s + 16) of the
-// text; a block has block_tokens / 16 of them. With D = SketchDims(head_dim), the 8 sketches of a
-// group lie together, one read:
-//   float step_scale[8], base_scale[8]; then 8 times
-//   int8 step[D], 0 to 127; int8 base[D], -127 to 127; uint32 codes[D / 16][16]
-// Bits 8 j + 2 s, + 1 of lane t of codes row i are the code of token t in dimension 16 i + 4 s + j,
-// so that (row >> 2 s) & 0x03030303 is what a dot product of bytes wants. Dimensions from head_dim
-// on are 0. Kept in chunks.
+// text; a block has block_tokens / 16 of them. With D = SketchDims(head_dim) it is one read of
+//   uint8 step[D], 0 to 127 in the low 7 bits; int8 base[D], -127 to 127; uint32 codes[D / 16][16]
+// The highest bits of step[0] .. step[7] are those of the int8 step_exponent from the lowest on,
+// the highest bits of step[8] .. step[15] those of base_exponent. Bits 8 j + 2 s, + 1 of lane t of
+// codes row i are the code of token t in dimension 16 i + 4 s + j, so that (row >> 2 s) &
+// 0x03030303 is what a dot product of bytes wants. Dimensions from head_dim on are 0. Sketches lie
+// one after another in chunks.
 struct SketchTable {
-  std::byte* const* chunks;  // group g is in chunks[g >> chunk_groups_log2]
-  uint32_t chunk_groups_log2;
+  std::byte* const* chunks;  // sketch s is in chunks[s >> chunk_sketches_log2]
+  uint32_t chunk_sketches_log2;
 };
 inline constexpr uint32_t kSketchTokens = kPanelTokens;
-inline constexpr uint32_t kSketchScaleBytes = 2 * kFanOut * sizeof(float);
+// Exponents stay far inside what f32 can do.
+inline constexpr int32_t kLeastSketchExponent = -100;
+inline constexpr int32_t kMostSketchExponent = 120;
 
 constexpr uint32_t SketchDims(uint32_t head_dim) {
   return (head_dim + 15) / 16 * 16;
 }
+// 9.4 % of the bytes of bf16 keys and values where head_dim is a multiple of 16.
 constexpr uint64_t SketchBytes(uint32_t head_dim) {
   return uint64_t{6} * SketchDims(head_dim);
 }
-// 9.5 % of the bytes of bf16 keys and values at head_dim 128, 9.6 % at 64.
-constexpr uint64_t SketchGroupBytes(uint32_t head_dim) {
-  return kSketchScaleBytes + kFanOut * SketchBytes(head_dim);
-}
-inline std::byte* SketchGroupAddress(const SketchTable& table,
-                                     uint64_t group_bytes,
-                                     uint32_t group) {
-  const uint32_t mask = (uint32_t{1} << table.chunk_groups_log2) - 1;
-  return table.chunks[group >> table.chunk_groups_log2] + (group & mask) * group_bytes;
+inline std::byte* SketchAddress(const SketchTable& table, uint64_t sketch_bytes, uint32_t sketch) {
+  const uint32_t mask = (uint32_t{1} << table.chunk_sketches_log2) - 1;
+  return table.chunks[sketch >> table.chunk_sketches_log2] + (sketch & mask) * sketch_bytes;
 }
 
 // Sketches of whole blocks, from their keys as they are stored.

@@ -22,8 +22,6 @@ uint32_t LevelNodesLog2(uint32_t level) {
   return ChunkGroupsLog2(level) + 3;
 }
 
-constexpr uint32_t kSketchNodesLog2 = kSketchChunkGroupsLog2 + 3;
-
 uint32_t SketchesPerBlock(const StoreContext& context) {
   return context.block_tokens / device::kSketchTokens;
 }
@@ -118,8 +116,8 @@ Status HeadStore::MakeSummaryRoom(const StoreContext& context, uint64_t num_toke
   }
   if (context.sketches) {
     const uint64_t per_block = SketchesPerBlock(context);
-    const ChunkShape shape = {device::SketchGroupBytes(context.head_dim) << kSketchChunkGroupsLog2,
-                              kSketchNodesLog2};
+    const ChunkShape shape = {device::SketchBytes(context.head_dim) << kChunkSketchesLog2,
+                              kChunkSketchesLog2};
     HIPATTN_RETURN_IF_ERROR(MakeLevelRoom(context,
                                           shape,
                                           summarized_ * per_block,
@@ -216,8 +214,9 @@ void HeadStore::Trim(const StoreContext& context, uint64_t num_tokens) {
       kept_[level - kept_level].Truncate(nodes);
     }
   }
-  TrimLevel(
-      kSketchNodesLog2, num_tokens / context.block_tokens * SketchesPerBlock(context), &sketches_);
+  TrimLevel(kChunkSketchesLog2,
+            num_tokens / context.block_tokens * SketchesPerBlock(context),
+            &sketches_);
   slots_.Shrink(*context.memory);
   room_tokens_ = 0;  // the next MakeRoom looks again
 }
@@ -266,7 +265,7 @@ Status HeadStore::ShareFrom(const StoreContext& context, HeadStore& parent, uint
   }
   return context.sketches ? ShareLevel(context,
                                        parent.sketches_,
-                                       kSketchNodesLog2,
+                                       kChunkSketchesLog2,
                                        summarized_ * SketchesPerBlock(context),
                                        &sketches_)
                           : Status::Ok();

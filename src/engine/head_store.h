@@ -41,8 +41,8 @@ constexpr uint32_t ChunkGroupsLog2(uint32_t level) {
   return level == 0 ? 3 : 0;
 }
 
-// Groups of 8 sketches that are allocated together: 512 tokens, 12 to 25 KB at usual head_dim.
-inline constexpr uint32_t kSketchChunkGroupsLog2 = 2;
+// Sketches that are allocated together: 512 tokens, 12 to 25 KB at usual head_dim.
+inline constexpr uint32_t kChunkSketchesLog2 = 5;
 
 class HeadStore {
  public:
@@ -89,16 +89,14 @@ class HeadStore {
 
   // The job that brings the sketches from summarized_blocks() to `blocks`.
   device::WriteSketchJob SketchJob(uint64_t blocks) const;
-  device::SketchTable sketches() const {
-    return {sketches_.pointers.data(), kSketchChunkGroupsLog2};
-  }
+  device::SketchTable sketches() const { return {sketches_.pointers.data(), kChunkSketchesLog2}; }
 
   device::SummaryLevel level(uint32_t level) const {
     return {levels_[level].pointers.data(), ChunkGroupsLog2(level)};
   }
 
  private:
-  // Numbered groups of 8, of a tree's level or of sketches, in chunks that a fork shares.
+  // Numbered summaries of a level, or sketches, in chunks that a fork shares.
   struct Level {
     std::vector<std::shared_ptr<ChargedBuffer>> chunks;
     VisibleArray<std::byte*> pointers;

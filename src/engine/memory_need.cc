@@ -48,9 +48,9 @@ uint64_t TreeBytes(const EngineOptions& engine,
 uint64_t SketchTableBytes(const EngineOptions& engine, uint64_t num_tokens) {
   const uint64_t sketches =
       num_tokens / engine.block_tokens * (engine.block_tokens / device::kSketchTokens);
-  const uint64_t chunk_groups = uint64_t{1} << kSketchChunkGroupsLog2;
-  const uint64_t chunks = CeilDiv(sketches, chunk_groups * kFanOut);
-  return chunks * chunk_groups * device::SketchGroupBytes(engine.head_dim) +
+  const uint64_t chunk_sketches = uint64_t{1} << kChunkSketchesLog2;
+  const uint64_t chunks = CeilDiv(sketches, chunk_sketches);
+  return chunks * chunk_sketches * device::SketchBytes(engine.head_dim) +
          GrownArray(chunks) * sizeof(std::byte*);
 }
 

@@ -162,6 +162,7 @@ TEST_P(WriteSketches, EqualKeysAndNoNumbers) {
   const std::vector<double> want = Rotated(same.data(), 24);
   for (uint32_t d = 0; d < 24; ++d) {
     EXPECT_EQ(empty.base[d] + empty.step[d] * empty.codes[d * 16], 0.0);
+    EXPECT_EQ(empty.step_exponent, device::kLeastSketchExponent);
     EXPECT_NEAR(equal.base[d] + equal.step[d] * equal.codes[d * 16], want[d], 0.06);
   }
   for (uint32_t d = 24; d < 32; ++d) {

@@ -40,7 +40,8 @@ inline std::vector<double> Rotated(const float* x, uint32_t head_dim) {
 
 // One sketch in plain numbers.
 struct PlainSketch {
-  std::vector<double> step, base;  // [dims], times their scales
+  int step_exponent = 0, base_exponent = 0;
+  std::vector<double> step, base;  // [dims], times their powers of two
   std::vector<uint32_t> codes;     // [dims][16]
   std::vector<int> whole_step, whole_base;
 };
@@ -49,9 +50,8 @@ struct PlainSketch {
 class SketchStore {
  public:
   SketchStore(uint32_t head_dim, uint32_t num_sketches) : head_dim_(head_dim) {
-    const uint32_t groups = CeilDiv(num_sketches, kFanOut);
-    for (uint32_t i = 0; i < CeilDiv(groups, uint32_t{1} << kChunkGroupsLog2); ++i) {
-      chunks_.emplace_back(device::SketchGroupBytes(head_dim) << kChunkGroupsLog2);
+    for (uint32_t i = 0; i < CeilDiv(num_sketches, uint32_t{1} << kChunkSketchesLog2); ++i) {
+      chunks_.emplace_back(device::SketchBytes(head_dim) << kChunkSketchesLog2);
       std::memset(chunks_.back().data(), 0xff, chunks_.back().size());
       addresses_.push_back(chunks_.back().data());
     }
@@ -59,7 +59,7 @@ class SketchStore {
   SketchStore(const SketchStore&) = delete;
   SketchStore& operator=(const SketchStore&) = delete;
 
-  device::SketchTable table() const { return {addresses_.data(), kChunkGroupsLog2}; }
+  device::SketchTable table() const { return {addresses_.data(), kChunkSketchesLog2}; }
   std::vector<uint8_t> Bytes() const {
     std::vector<uint8_t> bytes;
     for (const AlignedBytes& chunk : chunks_) {
@@ -70,20 +70,21 @@ class SketchStore {
   }
 
   PlainSketch Read(uint32_t sketch) const {
-    const std::byte* group =
-        device::SketchGroupAddress(table(), device::SketchGroupBytes(head_dim_), sketch / kFanOut);
-    const uint32_t child = sketch % kFanOut;
     const uint32_t dims = device::SketchDims(head_dim_);
-    const auto* scales = reinterpret_cast<const float*>(group);
-    const std::byte* data =
-        group + device::kSketchScaleBytes + child * device::SketchBytes(head_dim_);
-    const auto* steps = reinterpret_cast<const int8_t*>(data);
+    const auto* data = reinterpret_cast<const uint8_t*>(
+        device::SketchAddress(table(), device::SketchBytes(head_dim_), sketch));
     PlainSketch plain;
+    for (uint32_t bit = 0; bit < 8; ++bit) {
+      plain.step_exponent |= (data[bit] >> 7) << bit;
+      plain.base_exponent |= (data[bit + 8] >> 7) << bit;
+    }
+    plain.step_exponent = static_cast<int8_t>(plain.step_exponent);
+    plain.base_exponent = static_cast<int8_t>(plain.base_exponent);
     for (uint32_t d = 0; d < dims; ++d) {
-      plain.whole_step.push_back(steps[d]);
-      plain.whole_base.push_back(steps[dims + d]);
-      plain.step.push_back(double{scales[child]} * steps[d]);
-      plain.base.push_back(double{scales[kFanOut + child]} * steps[dims + d]);
+      plain.whole_step.push_back(data[d] & 0x7f);
+      plain.whole_base.push_back(static_cast<int8_t>(data[dims + d]));
+      plain.step.push_back(std::ldexp(plain.whole_step[d], plain.step_exponent));
+      plain.base.push_back(std::ldexp(plain.whole_base[d], plain.base_exponent));
       for (uint32_t t = 0; t < 16; ++t) {
         uint32_t row;
         std::memcpy(&row, data + 2 * dims + (d / 16 * 16 + t) * sizeof(row), sizeof(row));
@@ -94,7 +95,7 @@ class SketchStore {
   }
 
  private:
-  static constexpr uint32_t kChunkGroupsLog2 = 1;
+  static constexpr uint32_t kChunkSketchesLog2 = 3;
   uint32_t head_dim_;
   std::vector<AlignedBytes> chunks_;
   std::vector<std::byte*> addresses_;

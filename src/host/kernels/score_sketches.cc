@@ -27,9 +27,10 @@ using device::ScoreSketchParams;
 
 constexpr uint32_t kBatchSketches = 64;
 constexpr uint32_t kAhead = 16;
-constexpr uint32_t kAtOnce = 4;                               // sketches of a horizontal step
-constexpr uint32_t kTileQueries = kRegisters / 4;             // a sum of one vector for each
-constexpr uint32_t kTasksPerThread = 4;                       // evens out threads that start late
+constexpr uint32_t kAtOnce = 4;                           // sketches of a horizontal step
+constexpr uint32_t kTogether = kRegisters >= 32 ? 2 : 1;  // sketches whose sums grow side by side
+constexpr uint32_t kTileQueries = kRegisters / 4;         // a sum of one vector for each
+constexpr uint32_t kTasksPerThread = 4;                   // evens out threads that start late
 constexpr uint32_t kDims = device::kMaxHeadDim + 2 * kLanes;  // room for a vector of int16 too many
 constexpr float kMinusInf = -__builtin_inff();
 
@@ -37,7 +38,6 @@ struct Batch {
   uint32_t num_sketches;  // a multiple of kAtOnce: the last one is repeated
   uint32_t num_blocks;
   const std::byte* sketch[kBatchSketches + kAhead];
-  const std::byte* scales[kBatchSketches + kAhead];
   float step_scale[kBatchSketches];
   float base_scale[kBatchSketches];
   float best[kBatchSketches];  // by block
@@ -58,8 +58,10 @@ struct Sums {
   alignas(64) int32_t base[kBatchSketches];
 };
 
-// Of four sketches: sums of codes by query, sketch and token, and parts of q.base.
+// Of four sketches: what codes are multiplied by, their sums by query, sketch and token, and parts
+// of q.base.
 struct Four {
+  alignas(64) int8_t weights[kAtOnce][kTileQueries][kDims];
   alignas(64) float sums[kTileQueries][kAtOnce][kSketchTokens];
   VI base[kTileQueries][kAtOnce];
 };
@@ -104,7 +106,6 @@ void FillBatch(const ScoreSketchParams& params,
                const ScoreSketchJob& job,
                uint32_t first,
                Batch* batch) {
-  const uint64_t group_bytes = device::SketchGroupBytes(params.head_dim);
   const uint64_t sketch_bytes = device::SketchBytes(params.head_dim);
   const uint32_t total = job.num_blocks * SketchesPerBlock(params);
   const uint32_t count = total - first < kBatchSketches ? total - first : kBatchSketches;
@@ -114,67 +115,89 @@ void FillBatch(const ScoreSketchParams& params,
     // The list goes on behind the batch, but not behind its own end.
     const uint32_t place = i < batch->num_sketches && i >= count ? first + count - 1 : first + i;
     const uint32_t number = SketchNumber(params, job, place < total ? place : total - 1);
-    const std::byte* group = device::SketchGroupAddress(job.table, group_bytes, number / kFanOut);
-    const uint32_t child = number % kFanOut;
-    batch->scales[i] = group + child * sizeof(float);
-    batch->sketch[i] = group + device::kSketchScaleBytes + child * sketch_bytes;
+    batch->sketch[i] = device::SketchAddress(job.table, sketch_bytes, number);
   }
 }
 
-void Prefetch(const Batch& batch, uint32_t at, uint64_t sketch_bytes) {
-  for (uint32_t i = at + kAhead; i < at + kAhead + kAtOnce; ++i) {
-    PrefetchL2(batch.scales[i]);
-    for (uint64_t line = 0; line < sketch_bytes; line += 64) {
-      PrefetchL2(batch.sketch[i] + line);
-    }
-  }
+// 2^e of an exponent that a sketch may hold.
+inline float PowerOf2(int32_t exponent) {
+  const int32_t bits = (exponent + 127) << 23;
+  float power;
+  __builtin_memcpy(&power, &bits, sizeof(power));
+  return power;
 }
 
-// Sums of one sketch, `at` of four.
+inline void ReadScales(const std::byte* sketch, uint32_t at, Batch* batch) {
+  const uint32_t bits = HighBits(reinterpret_cast<const uint8_t*>(sketch));
+  batch->step_scale[at] = PowerOf2(static_cast<int8_t>(bits & 0xff));
+  batch->base_scale[at] = PowerOf2(static_cast<int8_t>(bits >> 8));
+}
+
+// q times step of one sketch for H queries, as what its codes are multiplied by; parts of q.base.
+// Asks for the same bytes of a later sketch.
 template <uint32_t H>
-inline void SumSketch(
-    const std::byte* sketch, const Queries& queries, int dims, uint32_t at, Four* four) {
-  const auto* step = reinterpret_cast<const int8_t*>(sketch);
-  const auto* base = step + dims;
-  const auto* codes = sketch + 2 * static_cast<int64_t>(dims);
-  alignas(64) int8_t weights[H][kDims];
-  VI products[H];
+inline void MakeWeights(const std::byte* sketch,
+                        const std::byte* ahead,
+                        const Queries& queries,
+                        int dims,
+                        uint32_t at,
+                        Four* four) {
+  const auto* step = reinterpret_cast<const uint8_t*>(sketch);
+  const auto* base = reinterpret_cast<const int8_t*>(sketch) + dims;
+  VI sum[H];
   HIPATTN_UNROLL
   for (uint32_t h = 0; h < H; ++h) {
-    products[h] = ZeroInts();
+    sum[h] = ZeroInts();
   }
   for (int dim = 0; dim < dims; dim += 2 * kLanes) {
-    const VS steps = LoadBytes(step + dim);
+    PrefetchL2(ahead + 2 * dim);
+    const VS steps = LoadLow7(step + dim);
     const VS bases = LoadBytes(base + dim);
     HIPATTN_UNROLL
     for (uint32_t h = 0; h < H; ++h) {
       const VS q = LoadShorts(queries.q[h] + dim);
-      StoreBytes(weights[h] + dim, MulRound15(q, steps));
-      products[h] = DotAdd(q, bases, products[h]);
+      StoreBytes(four->weights[at][h] + dim, MulRound15(q, steps));
+      sum[h] = DotAdd(q, bases, sum[h]);
     }
   }
   HIPATTN_UNROLL
   for (uint32_t h = 0; h < H; ++h) {
-    four->base[h][at] = products[h];
+    four->base[h][at] = sum[h];
+  }
+}
+
+// Sums of codes times weights, by token, of the sketches [at, at + S) of four.
+template <uint32_t H, uint32_t S>
+inline void SumCodes(const std::byte* const* sketches, int dims, uint32_t at, Four* four) {
+  const std::byte* codes[S];
+  const std::byte* ahead[S];
+  HIPATTN_UNROLL
+  for (uint32_t i = 0; i < S; ++i) {
+    codes[i] = sketches[at + i] + 2 * static_cast<int64_t>(dims);
+    ahead[i] = sketches[at + i + kAhead] + 2 * static_cast<int64_t>(dims);
   }
   HIPATTN_UNROLL
   for (int part = 0; part < kPanelVectors; ++part) {
-    VI sum[H];
+    VI sum[S][H];
     HIPATTN_UNROLL
-    for (uint32_t h = 0; h < H; ++h) {
-      sum[h] = ZeroInts();
+    for (uint32_t i = 0; i < S * H; ++i) {
+      sum[i / H][i % H] = ZeroInts();
     }
     for (int dim = 0; dim < dims; dim += 16) {
-      VI split[4];
-      SplitCodes(codes + dim * 4 + part * kLanes * 4, split);
       HIPATTN_UNROLL
-      for (uint32_t h = 0; h < H; ++h) {
-        sum[h] = DotCodes(split, weights[h] + dim, sum[h]);
+      for (uint32_t i = 0; i < S; ++i) {
+        PrefetchL2(ahead[i] + dim * 4);
+        VI split[4];
+        SplitCodes(codes[i] + dim * 4 + part * kLanes * 4, split);
+        HIPATTN_UNROLL
+        for (uint32_t h = 0; h < H; ++h) {
+          sum[i][h] = DotCodes(split, four->weights[at + i][h] + dim, sum[i][h]);
+        }
       }
     }
     HIPATTN_UNROLL
-    for (uint32_t h = 0; h < H; ++h) {
-      Store(four->sums[h][at] + part * kLanes, ToFloat(sum[h]));
+    for (uint32_t i = 0; i < S * H; ++i) {
+      Store(four->sums[i % H][at + i / H] + part * kLanes, ToFloat(sum[i / H][i % H]));
     }
   }
 }
@@ -256,22 +279,23 @@ void FinishBatch(float unit, uint32_t per_block, const Sums& sums, Batch* batch)
 
 template <uint32_t H>
 void ScoreTile(const ScoreSketchParams& params, const Queries& queries, Batch* batch) {
-  const uint64_t sketch_bytes = device::SketchBytes(params.head_dim);
   const int dims = static_cast<int>(device::SketchDims(params.head_dim));
   Sums sums[H];
-  for (uint32_t h = 0; h < H; ++h) {
-    const float step = queries.unit[h] * 32768.0F;
-    for (uint32_t i = 0; i < batch->num_sketches; ++i) {
-      sums[h].step_unit[i] = step * batch->step_scale[i];
-    }
-  }
   Four four;
   for (uint32_t at = 0; at < batch->num_sketches; at += kAtOnce) {
-    Prefetch(*batch, at, sketch_bytes);
     for (uint32_t i = 0; i < kAtOnce; ++i) {
-      SumSketch<H>(batch->sketch[at + i], queries, dims, i, &four);
+      ReadScales(batch->sketch[at + i], at + i, batch);
+      MakeWeights<H>(
+          batch->sketch[at + i], batch->sketch[at + i + kAhead], queries, dims, i, &four);
+    }
+    for (uint32_t i = 0; i < kAtOnce; i += kTogether) {
+      SumCodes<H, kTogether>(batch->sketch + at, dims, i, &four);
     }
     for (uint32_t h = 0; h < H; ++h) {
+      const float step = queries.unit[h] * 32768.0F;
+      for (uint32_t i = at; i < at + kAtOnce; ++i) {
+        sums[h].step_unit[i] = step * batch->step_scale[i];
+      }
       FinishFour(four, h, at, &sums[h]);
     }
   }
@@ -308,11 +332,6 @@ void RunBatches(const ScoreSketchParams& params, uint64_t first, uint64_t last) 
     for (uint64_t i = first > batch_base ? first : batch_base; i < job_end && i < last; ++i) {
       const uint32_t first_sketch = static_cast<uint32_t>(i - batch_base) * kBatchSketches;
       FillBatch(params, job, first_sketch, &batch);
-      for (uint32_t sketch = 0; sketch < batch.num_sketches; ++sketch) {
-        const auto* scale = reinterpret_cast<const float*>(batch.scales[sketch]);
-        batch.step_scale[sketch] = scale[0];
-        batch.base_scale[sketch] = scale[kFanOut];
-      }
       for (uint32_t block = 0; block < batch.num_blocks; ++block) {
         batch.best[block] = kMinusInf;
       }

@@ -10,9 +10,8 @@
 
 namespace hipattn::host::HIPATTN_ISA {
 
-// Returns scale = max |x| / limit; steps[i] = x[i] / scale, rounded half to even, in [-limit,
-// limit]; all zero where x is. NaN gives -limit. `steps` has room for `count` rounded up to kLanes.
-static inline float ToSteps(const float* x, int count, float limit, float* steps) {
+// max |x|.
+static inline float Largest(const float* x, int count) {
   VF largest = Zero();
   int i = 0;
   for (; i + kLanes <= count; i += kLanes) {
@@ -21,13 +20,25 @@ static inline float ToSteps(const float* x, int count, float limit, float* steps
   if (i < count) {
     largest = Max(Abs(LoadFirst(x + i, count - i)), largest);
   }
-  const float scale = ReduceMax(largest) / limit;
-  const VF divisor = Set1(scale > 0 ? scale : 1.0F);
-  for (i = 0; i < count; i += kLanes) {
+  return ReduceMax(largest);
+}
+
+// steps[i] = x[i] / scale, rounded half to even, in [-limit, limit]; NaN gives -limit. `steps` has
+// room for `count` rounded up to kLanes. REQUIRES: scale > 0.
+static inline void RoundSteps(const float* x, int count, float scale, float limit, float* steps) {
+  const VF divisor = Set1(scale);
+  for (int i = 0; i < count; i += kLanes) {
     const int rest = count - i < kLanes ? count - i : kLanes;
     const VF ratio = Div(LoadFirst(x + i, rest), divisor);
     Store(steps + i, Round(Min(Max(ratio, Set1(-limit)), Set1(limit))));
   }
+}
+
+// Returns scale = max |x| / limit; steps[i] = x[i] / scale, rounded half to even, in [-limit,
+// limit]; all zero where x is. As RoundSteps.
+static inline float ToSteps(const float* x, int count, float limit, float* steps) {
+  const float scale = Largest(x, count) / limit;
+  RoundSteps(x, count, scale > 0 ? scale : 1.0F, limit, steps);
   return scale;
 }
 

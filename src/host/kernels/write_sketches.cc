@@ -27,27 +27,39 @@ struct Panel {
 
 // Where one sketch lies.
 struct Sketch {
-  float* step_scale;
-  float* base_scale;
-  int8_t* step;
+  uint8_t* step;
   int8_t* base;
   uint32_t* codes;
   uint32_t dims;
 };
 
 Sketch SketchAt(const device::SketchTable& table, uint32_t head_dim, uint32_t index) {
-  std::byte* group =
-      device::SketchGroupAddress(table, device::SketchGroupBytes(head_dim), index / kFanOut);
-  auto* scales = reinterpret_cast<float*>(group);
-  std::byte* data =
-      group + device::kSketchScaleBytes + index % kFanOut * device::SketchBytes(head_dim);
   const uint32_t dims = device::SketchDims(head_dim);
-  return {scales + index % kFanOut,
-          scales + kFanOut + index % kFanOut,
-          reinterpret_cast<int8_t*>(data),
+  auto* data = reinterpret_cast<uint8_t*>(
+      device::SketchAddress(table, device::SketchBytes(head_dim), index));
+  return {data,
           reinterpret_cast<int8_t*>(data) + dims,
           reinterpret_cast<uint32_t*>(data + 2 * size_t{dims}),
           dims};
+}
+
+// The least e with x <= 127 * 2^e, cut to what a sketch may hold; the least of all for 0.
+int32_t ExponentOf(float x) {
+  int32_t bits;
+  __builtin_memcpy(&bits, &x, sizeof(bits));
+  const int32_t above = (bits & 0x7fffff) > 0x7e0000 ? 1 : 0;  // 127 is 1.984375 * 2^6
+  const int32_t exponent = (bits >> 23) - 127 - 6 + above;
+  const int32_t least = device::kLeastSketchExponent;
+  const int32_t most = device::kMostSketchExponent;
+  return exponent < least ? least : exponent > most ? most : exponent;
+}
+
+// 2^e of an exponent that a sketch may hold.
+float PowerOf2(int32_t exponent) {
+  const int32_t bits = (exponent + 127) << 23;
+  float power;
+  __builtin_memcpy(&power, &bits, sizeof(power));
+  return power;
 }
 
 float MeanOfTokens(const VF (&row)[kPanelVectors]) {
@@ -79,21 +91,31 @@ void Spread(uint32_t head_dim, Panel* panel) {
 // Steps as the sketch keeps them; step[d] and base[d] become what they stand for.
 void WriteLevels(uint32_t head_dim, const Sketch& sketch, Panel* panel) {
   const int dims = static_cast<int>(head_dim);
-  *sketch.step_scale = ToSteps(panel->step, dims, 127.0F, panel->steps);
+  const int32_t step_exponent = ExponentOf(Largest(panel->step, dims));
+  const float step_scale = PowerOf2(step_exponent);
+  RoundSteps(panel->step, dims, step_scale, 127.0F, panel->steps);
   for (uint32_t dim = 0; dim < head_dim; ++dim) {
     const float steps = panel->steps[dim] > 0 ? panel->steps[dim] : 0.0F;
-    sketch.step[dim] = static_cast<int8_t>(steps);
-    panel->step[dim] = *sketch.step_scale * steps;
+    sketch.step[dim] = static_cast<uint8_t>(static_cast<int32_t>(steps));
+    panel->step[dim] = step_scale * steps;
     panel->base[dim] = panel->base[dim] - 1.5F * panel->step[dim];
   }
-  *sketch.base_scale = ToSteps(panel->base, dims, 127.0F, panel->steps);
+  const int32_t base_exponent = ExponentOf(Largest(panel->base, dims));
+  const float base_scale = PowerOf2(base_exponent);
+  RoundSteps(panel->base, dims, base_scale, 127.0F, panel->steps);
   for (uint32_t dim = 0; dim < head_dim; ++dim) {
     sketch.base[dim] = static_cast<int8_t>(panel->steps[dim]);
-    panel->base[dim] = *sketch.base_scale * panel->steps[dim];
+    panel->base[dim] = base_scale * panel->steps[dim];
   }
   for (uint32_t dim = head_dim; dim < sketch.dims; ++dim) {
     sketch.step[dim] = 0;
     sketch.base[dim] = 0;
+  }
+  for (uint32_t bit = 0; bit < 8; ++bit) {
+    const uint32_t of_step = static_cast<uint32_t>(step_exponent) >> bit & 1U;
+    const uint32_t of_base = static_cast<uint32_t>(base_exponent) >> bit & 1U;
+    sketch.step[bit] = static_cast<uint8_t>(sketch.step[bit] | of_step << 7);
+    sketch.step[bit + 8] = static_cast<uint8_t>(sketch.step[bit + 8] | of_base << 7);
   }
 }
 

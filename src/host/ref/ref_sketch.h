@@ -64,21 +64,38 @@ inline int32_t ToSteps(float x, float scale, float limit) {
   return static_cast<int32_t>(above < limit ? above : limit);
 }
 
-// One sketch in its group.
+// The least e with x <= 127 * 2^e, cut to what a sketch may hold; the least of all for 0.
+inline int32_t ExponentOf(float x) {
+  int32_t exponent = device::kLeastSketchExponent;
+  while (exponent < device::kMostSketchExponent && x > std::ldexp(127.0F, exponent)) {
+    ++exponent;
+  }
+  return exponent;
+}
+
+// One sketch.
 class SketchView {
  public:
   SketchView(const device::SketchTable& table, uint32_t head_dim, uint32_t sketch)
-      : dims_(device::SketchDims(head_dim)), child_(sketch % kFanOut) {
-    group_ =
-        device::SketchGroupAddress(table, device::SketchGroupBytes(head_dim), sketch / kFanOut);
-    data_ = group_ + device::kSketchScaleBytes + child_ * device::SketchBytes(head_dim);
-  }
+      : dims_(device::SketchDims(head_dim)),
+        data_(reinterpret_cast<uint8_t*>(
+            device::SketchAddress(table, device::SketchBytes(head_dim), sketch))) {}
 
-  float& step_scale() const { return reinterpret_cast<float*>(group_)[child_]; }
-  float& base_scale() const { return reinterpret_cast<float*>(group_)[kFanOut + child_]; }
-  int8_t& step(size_t dim) const { return reinterpret_cast<int8_t*>(data_)[dim]; }
-  int8_t& base(size_t dim) const { return reinterpret_cast<int8_t*>(data_)[dims_ + dim]; }
+  int32_t step_exponent() const { return Exponent(0); }
+  int32_t base_exponent() const { return Exponent(8); }
+  int32_t step(size_t dim) const { return data_[dim] & 0x7f; }
+  int32_t base(size_t dim) const { return static_cast<int8_t>(data_[dims_ + dim]); }
   uint32_t code(size_t dim, size_t token) const { return Codes(dim, token) >> Shift(dim) & 3U; }
+
+  // Steps before exponents.
+  void set_step(size_t dim, int32_t step) const { data_[dim] = static_cast<uint8_t>(step); }
+  void set_exponents(int32_t step, int32_t base) const {
+    for (size_t bit = 0; bit < 8; ++bit) {
+      data_[bit] |= static_cast<uint8_t>((static_cast<uint32_t>(step) >> bit & 1U) << 7);
+      data_[bit + 8] |= static_cast<uint8_t>((static_cast<uint32_t>(base) >> bit & 1U) << 7);
+    }
+  }
+  void set_base(size_t dim, int32_t base) const { data_[dims_ + dim] = static_cast<uint8_t>(base); }
   void set_code(size_t dim, size_t token, uint32_t code) const {
     uint32_t& codes = Codes(dim, token);
     codes = (codes & ~(3U << Shift(dim))) | code << Shift(dim);
@@ -87,14 +104,19 @@ class SketchView {
 
  private:
   static size_t Shift(size_t dim) { return dim % 4 * 8 + dim % 16 / 4 * 2; }
+  int32_t Exponent(size_t first) const {
+    uint32_t bits = 0;
+    for (size_t bit = 0; bit < 8; ++bit) {
+      bits |= static_cast<uint32_t>(data_[first + bit] >> 7) << bit;
+    }
+    return static_cast<int8_t>(bits);
+  }
   uint32_t& Codes(size_t dim, size_t token) const {
     return reinterpret_cast<uint32_t*>(data_ + 2 * dims_)[dim / 16 * 16 + token];
   }
 
   size_t dims_;
-  size_t child_;
-  std::byte* group_;
-  std::byte* data_;
+  uint8_t* data_;
 };
 
 }  // namespace hipattn::host::ref

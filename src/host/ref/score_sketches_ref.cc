@@ -62,8 +62,8 @@ float ScoreSketch(const Query& query, const SketchView& sketch) {
       sums[t] += weight * static_cast<int32_t>(sketch.code(d, t));
     }
   }
-  const float base_unit = query.unit * sketch.base_scale();
-  const float step_unit = query.unit * 32768.0F * sketch.step_scale();
+  const float base_unit = query.unit * std::ldexp(1.0F, sketch.base_exponent());
+  const float step_unit = query.unit * 32768.0F * std::ldexp(1.0F, sketch.step_exponent());
   const int32_t top = *std::max_element(std::begin(sums), std::end(sums));
   float powers[device::kSketchTokens];
   for (size_t t = 0; t < device::kSketchTokens; ++t) {

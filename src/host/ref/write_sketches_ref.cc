@@ -53,23 +53,25 @@ void WriteSketch(const Panel& panel, const SketchView& sketch) {
     }
     step[d] = 1.25F * MeanOf16(x);
   }
-  sketch.step_scale() = Largest(step) / 127.0F;
+  const int32_t step_exponent = ExponentOf(Largest(step));
   std::vector<float> base(head_dim);
   for (size_t d = 0; d < head_dim; ++d) {
-    const int32_t steps = std::max(0, ToSteps(step[d], sketch.step_scale(), 127.0F));
-    sketch.step(d) = static_cast<int8_t>(steps);
-    step[d] = sketch.step_scale() * static_cast<float>(steps);
+    const float scale = std::ldexp(1.0F, step_exponent);
+    const int32_t steps = std::max(0, ToSteps(step[d], scale, 127.0F));
+    sketch.set_step(d, steps);
+    step[d] = scale * static_cast<float>(steps);
     base[d] = mean[d] - 1.5F * step[d];
   }
-  sketch.base_scale() = Largest(base) / 127.0F;
+  const int32_t base_exponent = ExponentOf(Largest(base));
   for (size_t d = 0; d < sketch.dims(); ++d) {
     if (d >= head_dim) {
-      sketch.step(d) = 0;
-      sketch.base(d) = 0;
+      sketch.set_step(d, 0);
+      sketch.set_base(d, 0);
     } else {
-      const int32_t steps = ToSteps(base[d], sketch.base_scale(), 127.0F);
-      sketch.base(d) = static_cast<int8_t>(steps);
-      base[d] = sketch.base_scale() * static_cast<float>(steps);
+      const float scale = std::ldexp(1.0F, base_exponent);
+      const int32_t steps = ToSteps(base[d], scale, 127.0F);
+      sketch.set_base(d, steps);
+      base[d] = scale * static_cast<float>(steps);
     }
     for (size_t t = 0; t < device::kSketchTokens; ++t) {
       const float inverse = d < head_dim && step[d] > 0 ? 1.0F / step[d] : 0.0F;
@@ -78,6 +80,7 @@ void WriteSketch(const Panel& panel, const SketchView& sketch) {
       sketch.set_code(d, t, static_cast<uint32_t>(above < 3 ? above : 3.0F));
     }
   }
+  sketch.set_exponents(step_exponent, base_exponent);
 }
 
 }  // namespace

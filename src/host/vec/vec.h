@@ -35,8 +35,9 @@
 //
 // - VI, VS: a vector of kLanes int32, of 2 * kLanes int16
 // - ZeroInts, ToFloat (VI to VF)
-// - LoadShorts, LoadBytes: 2 * kLanes int16, or int8 widened; StoreBytes: int16 in the range of
-//   int8
+// - LoadShorts, LoadBytes, LoadLow7: 2 * kLanes int16; int8 widened; low 7 bits of bytes widened
+// - StoreBytes: int16 that are in the range of int8
+// - HighBits: the highest bits of 16 bytes, the first byte's lowest
 // - MulRound15: (a * b + 2^14) >> 15 of int16; not for -2^15 times -2^15
 // - DotAdd: c + the products of neighbouring pairs of int16
 // - SplitShorts: the even and the odd ones as floats

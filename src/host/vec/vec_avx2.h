@@ -243,6 +243,14 @@ static inline VS LoadShorts(const int16_t* p) {
 static inline VS LoadBytes(const int8_t* p) {
   return _mm256_cvtepi8_epi16(_mm_loadu_si128(reinterpret_cast<const __m128i*>(p)));
 }
+static inline VS LoadLow7(const uint8_t* p) {
+  const __m128i bytes = _mm_loadu_si128(reinterpret_cast<const __m128i*>(p));
+  return _mm256_cvtepu8_epi16(_mm_and_si128(bytes, _mm_set1_epi8(0x7f)));
+}
+static inline uint32_t HighBits(const uint8_t* p) {
+  return static_cast<uint32_t>(
+      _mm_movemask_epi8(_mm_loadu_si128(reinterpret_cast<const __m128i*>(p))));
+}
 static inline void StoreBytes(int8_t* p, VS v) {
   const __m128i bytes = _mm_packs_epi16(_mm256_castsi256_si128(v), _mm256_extracti128_si256(v, 1));
   _mm_storeu_si128(reinterpret_cast<__m128i*>(p), bytes);

@@ -257,6 +257,14 @@ static inline VS LoadShorts(const int16_t* p) {
 static inline VS LoadBytes(const int8_t* p) {
   return _mm512_cvtepi8_epi16(_mm256_loadu_si256(reinterpret_cast<const __m256i*>(p)));
 }
+static inline VS LoadLow7(const uint8_t* p) {
+  const __m256i bytes = _mm256_loadu_si256(reinterpret_cast<const __m256i*>(p));
+  return _mm512_cvtepu8_epi16(_mm256_and_si256(bytes, _mm256_set1_epi8(0x7f)));
+}
+static inline uint32_t HighBits(const uint8_t* p) {
+  return static_cast<uint32_t>(
+      _mm_movemask_epi8(_mm_loadu_si128(reinterpret_cast<const __m128i*>(p))));
+}
 static inline void StoreBytes(int8_t* p, VS v) {
   _mm256_storeu_si256(reinterpret_cast<__m256i*>(p), _mm512_cvtepi16_epi8(v));
 }

@@ -230,6 +230,20 @@ static inline VS LoadBytes(const int8_t* p) {
   }
   return v;
 }
+static inline VS LoadLow7(const uint8_t* p) {
+  VS v;
+  for (int i = 0; i < 2 * kLanes; ++i) {
+    v.lanes[i] = static_cast<int16_t>(p[i] & 0x7f);
+  }
+  return v;
+}
+static inline uint32_t HighBits(const uint8_t* p) {
+  uint32_t bits = 0;
+  for (uint32_t i = 0; i < 16; ++i) {
+    bits |= static_cast<uint32_t>(p[i] >> 7) << i;
+  }
+  return bits;
+}
 static inline void StoreBytes(int8_t* p, const VS& v) {
   for (int i = 0; i < 2 * kLanes; ++i) {
     p[i] = static_cast<int8_t>(v.lanes[i]);
