@@ -101,6 +101,17 @@ void AddAttentionOptions(CLI::App& app, Options* o) {
                  o->budget_tokens,
                  "tokens selected per kv head; 0 = the library's default")
       ->capture_default_str();
+  app.add_option_function<std::string>(
+         "--rerank-tokens",
+         [o](const std::string& text) {
+           o->rerank_tokens =
+               text == "none" ? HIPATTN_NONE : static_cast<uint32_t>(std::stoul(text));
+         },
+         "tokens the tree keeps for key sketches to choose the budget from; 0 = the library's "
+         "default, none = no sketches")
+      ->check(CLI::IsMember({"none"}) | CLI::Range(0U, 1U << 30))
+      ->type_name("UINT|none")
+      ->default_str("0");
   app.add_option("--sink-tokens",
                  o->sink_tokens,
                  "first tokens always attended; 0 = the library's default, -1 = none")
@@ -173,6 +184,7 @@ hipattn_attention_options_t MakeAttentionOptions(const Options& options, uint32_
   attention.scorer = options.scorer;
   attention.prefill_mode = HIPATTN_PREFILL_DENSE;
   attention.budget_tokens = options.budget_tokens;
+  attention.rerank_tokens = options.rerank_tokens;
   attention.sink_tokens =
       options.sink_tokens < 0 ? HIPATTN_NONE : static_cast<uint32_t>(options.sink_tokens);
   attention.window_tokens = options.window_tokens;

@@ -140,6 +140,19 @@ TEST_F(Cli, ComparesDenseWithSparse) {
   EXPECT_NE(result.err.find("tok/s"), std::string::npos);
 }
 
+TEST_F(Cli, SketchesMayBeWidenedOrLeftOut) {
+  EXPECT_NE(Run({"--help"}).out.find("--rerank-tokens"), std::string::npos);
+  for (const char* tokens : {"0", "4096", "none"}) {
+    const ProgramResult result =
+        RunTiny({"--prompt", "Hello", "--attention", "sparse", "--rerank-tokens", tokens});
+    EXPECT_EQ(result.exit_code, 0) << tokens << result.err;
+  }
+  const ProgramResult narrow = RunTiny({"--prompt", "Hello", "--rerank-tokens", "256"});
+  EXPECT_NE(narrow.exit_code, 0);
+  EXPECT_NE(narrow.err.find("rerank_tokens is 256"), std::string::npos) << narrow.err;
+  EXPECT_NE(RunTiny({"--prompt", "Hello", "--rerank-tokens", "some"}).exit_code, 0);
+}
+
 TEST_F(Cli, SeedsMakeTheAnswer) {
   const auto answer = [&](const std::string& seed) {
     return RunTiny({"--prompt", "Hello", "--temperature", "2", "--seed", seed, "--ignore-end"}).out;
