@@ -10,8 +10,9 @@
 // (the best token, the sum of powers, q times base) are taken for four sketches at once.
 //
 // A batch is some tens of sketches of one job, by their place in its list. Parallel work is a run
-// of batches. While four sketches are multiplied, the lines of those kAhead places later are
-// prefetched.
+// of batches. While four sketches are multiplied, the lines of those kAhead places later are asked
+// for, and those kAgain places later once more: requests are dropped while all miss buffers are
+// busy.
 #include "device/executor.h"
 #include "host/kernels/hadamard.h"
 #include "host/kernels/kernels.h"
@@ -27,6 +28,7 @@ using device::ScoreSketchParams;
 
 constexpr uint32_t kBatchSketches = 64;
 constexpr uint32_t kAhead = 16;
+constexpr uint32_t kAgain = 8;
 constexpr uint32_t kAtOnce = 4;                           // sketches of a horizontal step
 constexpr uint32_t kTogether = kRegisters >= 32 ? 2 : 1;  // sketches whose sums grow side by side
 constexpr uint32_t kTileQueries = kRegisters / 4;         // a sum of one vector for each
@@ -119,6 +121,15 @@ void FillBatch(const ScoreSketchParams& params,
   }
 }
 
+// All lines of the first sketches of a run of batches, which nothing has asked for yet.
+void PrefetchFirst(const Batch& batch, uint64_t sketch_bytes) {
+  for (uint32_t i = 0; i < kAhead; ++i) {
+    for (uint64_t line = 0; line < sketch_bytes; line += 64) {
+      PrefetchL2(batch.sketch[i] + line);
+    }
+  }
+}
+
 // 2^e of an exponent that a sketch may hold.
 inline float PowerOf2(int32_t exponent) {
   const int32_t bits = (exponent + 127) << 23;
@@ -138,6 +149,7 @@ inline void ReadScales(const std::byte* sketch, uint32_t at, Batch* batch) {
 template <uint32_t H>
 inline void MakeWeights(const std::byte* sketch,
                         const std::byte* ahead,
+                        const std::byte* again,
                         const Queries& queries,
                         int dims,
                         uint32_t at,
@@ -151,6 +163,7 @@ inline void MakeWeights(const std::byte* sketch,
   }
   for (int dim = 0; dim < dims; dim += 2 * kLanes) {
     PrefetchL2(ahead + 2 * dim);
+    PrefetchL1(again + 2 * dim);
     const VS steps = LoadLow7(step + dim);
     const VS bases = LoadBytes(base + dim);
     HIPATTN_UNROLL
@@ -171,10 +184,12 @@ template <uint32_t H, uint32_t S>
 inline void SumCodes(const std::byte* const* sketches, int dims, uint32_t at, Four* four) {
   const std::byte* codes[S];
   const std::byte* ahead[S];
+  const std::byte* again[S];
   HIPATTN_UNROLL
   for (uint32_t i = 0; i < S; ++i) {
     codes[i] = sketches[at + i] + 2 * static_cast<int64_t>(dims);
     ahead[i] = sketches[at + i + kAhead] + 2 * static_cast<int64_t>(dims);
+    again[i] = sketches[at + i + kAgain] + 2 * static_cast<int64_t>(dims);
   }
   HIPATTN_UNROLL
   for (int part = 0; part < kPanelVectors; ++part) {
@@ -187,6 +202,7 @@ inline void SumCodes(const std::byte* const* sketches, int dims, uint32_t at, Fo
       HIPATTN_UNROLL
       for (uint32_t i = 0; i < S; ++i) {
         PrefetchL2(ahead[i] + dim * 4);
+        PrefetchL1(again[i] + dim * 4);
         VI split[4];
         SplitCodes(codes[i] + dim * 4 + part * kLanes * 4, split);
         HIPATTN_UNROLL
@@ -285,8 +301,13 @@ void ScoreTile(const ScoreSketchParams& params, const Queries& queries, Batch* b
   for (uint32_t at = 0; at < batch->num_sketches; at += kAtOnce) {
     for (uint32_t i = 0; i < kAtOnce; ++i) {
       ReadScales(batch->sketch[at + i], at + i, batch);
-      MakeWeights<H>(
-          batch->sketch[at + i], batch->sketch[at + i + kAhead], queries, dims, i, &four);
+      MakeWeights<H>(batch->sketch[at + i],
+                     batch->sketch[at + i + kAhead],
+                     batch->sketch[at + i + kAgain],
+                     queries,
+                     dims,
+                     i,
+                     &four);
     }
     for (uint32_t i = 0; i < kAtOnce; i += kTogether) {
       SumCodes<H, kTogether>(batch->sketch + at, dims, i, &four);
@@ -332,6 +353,9 @@ void RunBatches(const ScoreSketchParams& params, uint64_t first, uint64_t last) 
     for (uint64_t i = first > batch_base ? first : batch_base; i < job_end && i < last; ++i) {
       const uint32_t first_sketch = static_cast<uint32_t>(i - batch_base) * kBatchSketches;
       FillBatch(params, job, first_sketch, &batch);
+      if (!loaded) {
+        PrefetchFirst(batch, device::SketchBytes(params.head_dim));
+      }
       for (uint32_t block = 0; block < batch.num_blocks; ++block) {
         batch.best[block] = kMinusInf;
       }
