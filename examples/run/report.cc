@@ -40,6 +40,7 @@ json StatsToJson(const hipattn_stats_t& stats) {
       {"bytes_disk_read", stats.bytes_disk_read},
       {"bytes_disk_written", stats.bytes_disk_written},
       {"search_keys_read", stats.search_keys_read},
+      {"search_bytes_read", stats.search_bytes_read},
       {"search_ns", stats.search_ns},
       {"fetch_wait_ns", stats.fetch_wait_ns},
       {"attend_ns", stats.attend_ns},

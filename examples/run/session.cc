@@ -34,15 +34,14 @@ double Median(std::vector<double> values) {
   return *middle;
 }
 
-// What the steps behind `stats` read: whole blocks of keys and values, and summaries of two int8
-// vectors.
+// What the steps behind `stats` read: whole blocks of keys and values, and what searches looked at.
 Result<uint64_t> BytesRead(const Engine& engine, const hipattn_stats_t& stats) {
   hipattn_engine_options_t options = HIPATTN_ENGINE_OPTIONS_INIT;
   RUN_RETURN_IF_ERROR(
       CheckHipattn(hipattn_engine_get_options(engine.get(), &options), "ask for the options"));
   const uint64_t element_bytes = options.kv_dtype == HIPATTN_F32 ? 4 : 2;
   const uint64_t block_bytes = 2 * element_bytes * options.block_tokens * options.head_dim;
-  return stats.blocks_attended * block_bytes + stats.search_keys_read * 2 * options.head_dim;
+  return stats.blocks_attended * block_bytes + stats.search_bytes_read;
 }
 
 }  // namespace

@@ -32,6 +32,7 @@ struct Part {
 struct CallStats {
   uint64_t blocks_attended = 0;
   uint64_t search_keys_read = 0;
+  uint64_t search_bytes_read = 0;
   uint64_t search_ns = 0;
   uint64_t attend_ns = 0;
   double recall_sum = 0.0;

@@ -31,7 +31,7 @@ struct Task {
   Row* row;
   uint32_t kv_head;
   uint32_t budget_tokens;
-  uint64_t keys_read = 0;
+  SearchRead read = {};
 
   HeadState& head() const { return row->part->layer->heads[kv_head]; }
 };
@@ -150,7 +150,8 @@ Status Wave::SelectAll(std::vector<Task>& tasks) {
     return tasks[i].row->mode == StepMode::kDense ? Status::Ok() : SelectOne(&tasks[i]);
   });
   for (const Task& task : tasks) {
-    call_.stats.search_keys_read += task.keys_read;
+    call_.stats.search_keys_read += task.read.keys;
+    call_.stats.search_bytes_read += task.read.bytes;
   }
   return status;
 }
@@ -172,9 +173,9 @@ Status Wave::SelectOne(Task* task) {
     const SelectContext context = {engine_, *row.part->sequence, call_.args.layer, false};
     const BlockQuery query = {
         call_.Q(row.row, task->kv_head), call_.q_row_stride(), row.pos, 1, row.partition};
-    HIPATTN_RETURN_IF_ERROR(
-        row.stage == 0 ? Select(context, query, task->budget_tokens, &head, &task->keys_read)
-                       : ResumeStaged(context, query, row.stage, &head, &task->keys_read));
+    HIPATTN_RETURN_IF_ERROR(row.stage == 0
+                                ? Select(context, query, task->budget_tokens, &head, &task->read)
+                                : ResumeStaged(context, query, row.stage, &head, &task->read));
   }
   return PlanList(engine_,
                   *row.part->sequence,

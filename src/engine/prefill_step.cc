@@ -83,7 +83,7 @@ class BlockStep {
   Status Search() {
     const Timer timer(&call_.stats.search_ns);
     part_.layer->search_kept = false;
-    std::vector<uint64_t> keys_read(kv_heads(), 0);
+    std::vector<SearchRead> read(kv_heads());
     Status status = ParallelTasks(engine_, kv_heads(), [&](size_t h) {
       const auto head = static_cast<uint32_t>(h);
       const BlockQuery query = {call_.Q(part_.first_row + block_.begin, head),
@@ -92,14 +92,12 @@ class BlockStep {
                                 num_rows(),
                                 PartitionOf(part_, block_.end - 1)};
       const SelectContext context = {engine_, *part_.sequence, call_.args.layer, true};
-      return Select(context,
-                    query,
-                    part_.sequence->options.budget_tokens,
-                    &part_.layer->heads[h],
-                    &keys_read[h]);
+      return Select(
+          context, query, part_.sequence->options.budget_tokens, &part_.layer->heads[h], &read[h]);
     });
-    for (const uint64_t keys : keys_read) {
-      call_.stats.search_keys_read += keys;
+    for (const SearchRead& of_head : read) {
+      call_.stats.search_keys_read += of_head.keys;
+      call_.stats.search_bytes_read += of_head.bytes;
     }
     return status;
   }

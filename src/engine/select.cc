@@ -50,11 +50,16 @@ Status ScoreBySummary(const SelectContext& context,
   return LaunchAndSync(context.engine, device.ops().score_nodes, params);
 }
 
-// Scores nodes by all their keys inside [lo, hi): the exact scorer.
+uint64_t KeyBytes(const EngineOptions& options) {
+  return options.head_dim * DTypeBytes(options.kv());
+}
+
+// Scores nodes by all their keys inside [lo, hi): the exact scorer. *bytes_read grows.
 Status ScoreByKeys(const SelectContext& context,
                    const BlockQuery& query,
                    const device::QueryRows& rows,
-                   HeadState* head) {
+                   HeadState* head,
+                   uint64_t* bytes_read) {
   device::Device& device = *context.engine.device;
   const core::TreeWalk& tree = head->walk.tree();
   const std::span<const NodeGroup> pending = tree.pending();
@@ -75,6 +80,7 @@ Status ScoreByKeys(const SelectContext& context,
   HIPATTN_RETURN_IF_ERROR(head->tokens.Grow(device, tokens.size()));
   HIPATTN_RETURN_IF_ERROR(head->scores.Grow(device, ends.size() + tokens.size()));
   std::copy(tokens.begin(), tokens.end(), head->tokens.data());
+  *bytes_read += tokens.size() * KeyBytes(context.engine.options);
   float* key_scores = head->scores.data() + ends.size();
   const device::ScoreKeysJob job = {head->store.slots(),
                                     head->tokens.data(),
@@ -128,7 +134,7 @@ Status SelectByTree(const SelectContext& context,
                     const BlockQuery& query,
                     uint32_t budget_tokens,
                     HeadState* head,
-                    uint64_t* keys_read) {
+                    SearchRead* read) {
   const EngineOptions& options = context.engine.options;
   core::TreeConfig config;
   config.block_tokens = options.block_tokens;
@@ -143,7 +149,7 @@ Status SelectByTree(const SelectContext& context,
       SampledRows(query, options.group(), context.prefill ? kPrefillQueryStride : 1);
   const bool exact = context.sequence.options.scorer_kind() == Scorer::kExact;
   while (!walk.tree().done()) {
-    HIPATTN_RETURN_IF_ERROR(exact ? ScoreByKeys(context, query, rows, head)
+    HIPATTN_RETURN_IF_ERROR(exact ? ScoreByKeys(context, query, rows, head, &read->bytes)
                                   : ScoreBySummary(context, rows, head));
     walk.tree().Accept(head->scores.data());
   }
@@ -151,7 +157,12 @@ Status SelectByTree(const SelectContext& context,
     HIPATTN_RETURN_IF_ERROR(ScoreBySketch(context, rows, head));
     walk.Accept(head->scores.data());
   }
-  *keys_read += walk.tree().summaries_scored() + walk.blocks_scored() * options.block_tokens;
+  const uint64_t summary_bytes =
+      device::SummaryGroupBytes(options.head_dim, context.sequence.context.has_spread) / kFanOut;
+  const uint64_t sketch_tokens = walk.blocks_scored() * options.block_tokens;
+  read->keys += walk.tree().summaries_scored() + sketch_tokens;
+  read->bytes += walk.tree().summaries_scored() * (exact ? 0 : summary_bytes) +
+                 sketch_tokens / device::kSketchTokens * device::SketchBytes(options.head_dim);
   head->leaves.assign(walk.blocks().begin(), walk.blocks().end());
   head->leaf_tokens = options.block_tokens;
   return Status::Ok();
@@ -162,7 +173,7 @@ Status RunProbes(const SelectContext& context,
                  const BlockQuery& query,
                  core::ProbeWalk* walk,
                  HeadState* head,
-                 uint64_t* keys_read) {
+                 SearchRead* read) {
   device::Device& device = *context.engine.device;
   const bool rotate = !context.sequence.keys_rotated;
   while (!walk->done()) {
@@ -191,7 +202,8 @@ Status RunProbes(const SelectContext& context,
     HIPATTN_RETURN_IF_ERROR(LaunchAndSync(context.engine, device.ops().score_keys, params));
     walk->Accept({head->scores.data(), batch.tokens.size()});
   }
-  *keys_read += walk->keys_scored();
+  read->keys += walk->keys_scored();
+  read->bytes += walk->keys_scored() * KeyBytes(context.engine.options);
   head->leaves.assign(walk->leaves().begin(), walk->leaves().end());
   head->leaf_tokens = walk->leaf_tokens();
   return Status::Ok();
@@ -245,20 +257,20 @@ Status Select(const SelectContext& context,
               const BlockQuery& query,
               uint32_t budget_tokens,
               HeadState* head,
-              uint64_t* keys_read) {
+              SearchRead* read) {
   const AttentionOptions& options = context.sequence.options;
   switch (options.search_kind()) {
     case Search::kTree:
     case Search::kFlat:
-      return SelectByTree(context, query, budget_tokens, head, keys_read);
+      return SelectByTree(context, query, budget_tokens, head, read);
     case Search::kBeam:
       head->beam.Begin(
           BeamConfigOf(options, context.prefill), ExtensionOf(context), ProbeBlockOf(query));
-      return RunProbes(context, query, &head->beam, head, keys_read);
+      return RunProbes(context, query, &head->beam, head, read);
     case Search::kStaged:
       head->staged.Begin(
           StagedConfigOf(options, context.prefill), ExtensionOf(context), ProbeBlockOf(query));
-      HIPATTN_RETURN_IF_ERROR(RunProbes(context, query, &head->staged, head, keys_read));
+      HIPATTN_RETURN_IF_ERROR(RunProbes(context, query, &head->staged, head, read));
       head->staged_lists = head->staged.lists();
       return Status::Ok();
   }
@@ -269,13 +281,13 @@ Status ResumeStaged(const SelectContext& context,
                     const BlockQuery& query,
                     uint32_t first_stage,
                     HeadState* head,
-                    uint64_t* keys_read) {
+                    SearchRead* read) {
   head->staged.Resume(first_stage,
                       head->staged_lists,
                       StagedConfigOf(context.sequence.options, context.prefill),
                       ExtensionOf(context),
                       ProbeBlockOf(query));
-  HIPATTN_RETURN_IF_ERROR(RunProbes(context, query, &head->staged, head, keys_read));
+  HIPATTN_RETURN_IF_ERROR(RunProbes(context, query, &head->staged, head, read));
   head->staged_lists = head->staged.lists();
   return Status::Ok();
 }

@@ -33,6 +33,12 @@ inline constexpr uint32_t kStagedIntervals[] = {16, 8, 4};
 core::BeamConfig BeamConfigOf(const AttentionOptions& options, bool prefill);
 core::StagedConfig StagedConfigOf(const AttentionOptions& options, bool prefill);
 
+// What searches looked at; grows.
+struct SearchRead {
+  uint64_t keys = 0;   // keys, summaries, tokens of scored sketches
+  uint64_t bytes = 0;  // of those
+};
+
 struct SelectContext {
   EngineState& engine;
   const SequenceState& sequence;
@@ -40,19 +46,19 @@ struct SelectContext {
   bool prefill;
 };
 
-// A search from the start, for budget_tokens. *keys_read grows by what was scored.
+// A search from the start, for budget_tokens.
 Status Select(const SelectContext& context,
               const BlockQuery& query,
               uint32_t budget_tokens,
               HeadState* head,
-              uint64_t* keys_read);
+              SearchRead* read);
 
 // STAGED: the later stages from first_stage on, over an earlier search's candidates (D17).
 Status ResumeStaged(const SelectContext& context,
                     const BlockQuery& query,
                     uint32_t first_stage,
                     HeadState* head,
-                    uint64_t* keys_read);
+                    SearchRead* read);
 
 }  // namespace hipattn::engine
 

@@ -257,15 +257,22 @@ TEST(Sketches, KeysReadAreSummariesAndSketchedTokens) {
   engine->GetStats(true);
   Feed(*short_text, 3000, 1);
   // [16, 2873): the tree keeps all of it, blocks 1 to 179.
-  EXPECT_EQ(engine->GetStats(true).search_keys_read, kKvHeads * 179U * 16);
+  const Stats scan = engine->GetStats(true);
+  EXPECT_EQ(scan.search_keys_read, kKvHeads * 179U * 16);
+  EXPECT_EQ(scan.search_bytes_read, kKvHeads * 179U * 6 * kDim);
   const auto tree = Read(engine, Sketched(1024, kNone), 5000);
   engine->GetStats(true);
   Feed(*tree, 5000, 1);
-  const uint64_t summaries = engine->GetStats(true).search_keys_read;
+  const Stats summaries = engine->GetStats(true);
   const auto both = Read(engine, Sketched(256, 1024), 5000);
   engine->GetStats(true);
   Feed(*both, 5000, 1);
-  EXPECT_EQ(engine->GetStats(true).search_keys_read, summaries + kKvHeads * 1024);
+  const Stats reranked = engine->GetStats(true);
+  EXPECT_EQ(reranked.search_keys_read, summaries.search_keys_read + kKvHeads * 1024);
+  EXPECT_EQ(reranked.search_bytes_read,
+            summaries.search_bytes_read + kKvHeads * 1024 / 16 * 6 * kDim);
+  // Eight summaries: 16 scales in f32 and two int8 per dimension, in multiples of 64 bytes.
+  EXPECT_EQ(summaries.search_bytes_read, summaries.search_keys_read * (64 + 16 * kDim) / 8);
 }
 
 TEST(Sketches, BlocksThatTheyLeaveOutCountInTheEstimate) {
