@@ -75,8 +75,8 @@ double SearchedBytes(const Setting& setting,
   const hipattn_attention_options_t& options = setting.attention;
   constexpr double kKeyBytes = 2;    // bf16
   constexpr double kScaleBytes = 4;  // a summary is int8 with an f32 scale
-  // 6 bytes per dimension and a scale for 16 tokens: 2 bits per key, 2 bytes for the block's mean
-  // and spread (src/device/params.h).
+  // 6 bytes per dimension for 16 tokens: 2 bits per key, 2 bytes for their level and its step
+  // (src/device/params.h).
   constexpr double kSketchTokens = 16;
   const auto head_dim = static_cast<double>(config.head_dim);
   const auto keys = static_cast<double>(keys_read);
@@ -89,7 +89,7 @@ double SearchedBytes(const Setting& setting,
                           options.scorer == HIPATTN_SCORER_BOUNDS;
   const double sketched =
       std::min(keys, static_cast<double>(searches) * static_cast<double>(RerankTokens(setting)));
-  const double sketch_bytes = (6 * head_dim + 2 * kScaleBytes) / kSketchTokens;
+  const double sketch_bytes = 6 * head_dim / kSketchTokens;
   const double summary_bytes = (has_spread ? 2 : 1) * (head_dim + kScaleBytes);
   return sketched * sketch_bytes + (keys - sketched) * summary_bytes;
 }
