@@ -2,6 +2,7 @@
 // SPDX-FileCopyrightText: The hipattn authors
 #include "engine/attend.h"
 
+#include "engine/audit.h"
 #include "engine/call.h"
 #include "engine/decode_step.h"
 #include "engine/prefill_step.h"
@@ -84,6 +85,7 @@ Status PrepareParts(Call* call) {
     part.decode =
         args.phase == Phase::kDecode || (args.phase == Phase::kByLength && part.num_rows == 1);
     call->num_rows += part.num_rows;
+    part.sequence->audits.Save(args.layer);
     HIPATTN_RETURN_IF_ERROR(CheckLength(*call, part));
     HIPATTN_RETURN_IF_ERROR(CheckExternal(*call, part));
     call->parts.push_back(part);
@@ -277,12 +279,14 @@ Status Execute(Call* call) {
   }
   HIPATTN_RETURN_IF_ERROR(LoadQ(call));
   HIPATTN_RETURN_IF_ERROR(RunPrefill(call));
+  HIPATTN_RETURN_IF_ERROR(AuditPrefill(call));
   return RunDecode(call);
 }
 
 void Commit(Call& call) {
   for (const Part& part : call.parts) {
     part.layer->tokens += part.num_rows;
+    CountModes(call.engine, part.sequence->audits.Change(call.args.layer));
     if (!part.decode || call.args.q == nullptr) {
       part.layer->step = 0;
       part.layer->selected = false;
@@ -311,6 +315,7 @@ void Commit(Call& call) {
 
 void Abandon(Call& call) {
   for (const Part& part : call.parts) {
+    part.sequence->audits.Restore(call.args.layer);
     for (HeadState& head : part.layer->heads) {
       if (call.touched) {
         head.store.MarkStale();

@@ -4,6 +4,7 @@
 
 #include "base/int_math.h"
 #include "core/refresh.h"
+#include "engine/audit.h"
 #include "engine/call.h"
 #include "engine/lists.h"
 #include "engine/recall.h"
@@ -75,6 +76,7 @@ void Classify(const Call& call, Row* row) {
   row->searches = row->stage < stages;
   if (row->stage == 0) {
     layer.anchor = static_cast<int64_t>(row->pos);
+    DecideModes(call, *row->part);
   }
   row->partition = PartitionAt(options, row->pos, layer.anchor);
 }
@@ -135,6 +137,9 @@ Status Wave::Run() {
   HIPATTN_RETURN_IF_ERROR(VerifyRecall());
   for (const Row& row : rows_) {
     HIPATTN_RETURN_IF_ERROR(FinishRow(row));
+    if (row.mode == StepMode::kSearched) {
+      HIPATTN_RETURN_IF_ERROR(AuditDecode(&call_, *row.part, row.row, row.pos));
+    }
   }
   return Status::Ok();
 }
@@ -170,7 +175,8 @@ Status Wave::SelectOne(Task* task) {
         picks, picks + count, std::back_inserter(head.leaves), [](int32_t b) { return b >= 0; });
     head.leaf_tokens = call_.options().block_tokens;
   } else if (row.searches) {
-    const SelectContext context = {engine_, *row.part->sequence, call_.args.layer, false};
+    const bool scans = row.part->sequence->audits.at(call_.args.layer, task->kv_head).scanned;
+    const SelectContext context = {engine_, *row.part->sequence, call_.args.layer, false, scans};
     const BlockQuery query = {
         call_.Q(row.row, task->kv_head), call_.q_row_stride(), row.pos, 1, row.partition};
     HIPATTN_RETURN_IF_ERROR(row.stage == 0
@@ -337,7 +343,8 @@ Status Wave::FinishRow(const Row& row) {
     return Status::Ok();
   }
   for (uint32_t h = 0; h < call_.options().num_q_heads; ++h) {
-    HIPATTN_ASSIGN_OR_RETURN(const Recall recall, RecallOf(engine_, *row.part->sequence, layer, h));
+    HIPATTN_ASSIGN_OR_RETURN(const Recall recall,
+                             RecallOf(engine_, *row.part->sequence, call_.args.layer, h));
     if (!std::isnan(recall.estimate)) {
       call_.stats.recall_sum += recall.estimate;
       ++call_.stats.recall_count;

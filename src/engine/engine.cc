@@ -99,6 +99,7 @@ Stats Engine::GetStats(bool reset) {
   EngineState& state = *state_;
   const std::lock_guard<std::mutex> lock(state.stats_mutex);
   Stats stats = state.stats;
+  stats.scanned_heads = static_cast<uint32_t>(state.scanned_heads.load(std::memory_order_relaxed));
   stats.device_bytes = state.budget.used();
   stats.device_bytes_peak = state.budget.peak();
   stats.device_index_bytes = state.memory.bytes();

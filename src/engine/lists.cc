@@ -61,6 +61,15 @@ Status PlanList(EngineState& engine,
   return ResolveSlots(engine, head.store, list);
 }
 
+Status PlanFixed(EngineState& engine,
+                 const core::Partition& row,
+                 const HeadStore& store,
+                 RowList* list) {
+  core::PlanRow(row, {{}, engine.options.block_tokens}, engine.options.block_tokens, &list->ranges);
+  list->positions.clear();
+  return ResolveSlots(engine, store, list);
+}
+
 Status PlanAll(EngineState& engine, uint64_t num_tokens, const HeadStore& store, RowList* list) {
   const auto end = static_cast<int64_t>(num_tokens);
   core::PlanRow(

@@ -26,6 +26,12 @@ Status PlanList(EngineState& engine,
                 const HeadState& head,
                 RowList* list);
 
+// Sinks and window alone, of a sequence that keeps its keys rotated.
+Status PlanFixed(EngineState& engine,
+                 const core::Partition& row,
+                 const HeadStore& store,
+                 RowList* list);
+
 // All of [0, num_tokens) at true positions.
 Status PlanAll(EngineState& engine, uint64_t num_tokens, const HeadStore& store, RowList* list);
 

@@ -2,6 +2,7 @@
 // SPDX-FileCopyrightText: The hipattn authors
 #include "engine/options.h"
 
+#include "base/int_math.h"
 #include "base/status.h"
 #include "device/params.h"
 
@@ -25,6 +26,8 @@ constexpr uint32_t kDefaultBudgetTokens = 2048;
 // With sketches, which find as much in a quarter of it (docs/search.md).
 constexpr uint32_t kDefaultSketchedBudgetTokens = 512;
 constexpr uint32_t kDefaultRerankTokens = 2048;
+// At most one of so many heads is scanned: real models lose mass in one of 18 (docs/search.md).
+constexpr uint32_t kHeadsPerScanned = 10;
 constexpr uint32_t kDefaultSinkTokens = 128;
 constexpr uint32_t kDefaultWindowTokens = 1024;
 
@@ -218,9 +221,6 @@ Status CheckEnums(const AttentionOptions& given) {
 
 // Fields of methods that this release does not have.
 Status CheckLater(const AttentionOptions& given) {
-  if (given.audit_interval != kNone) {
-    HIPATTN_RETURN_IF_ERROR(CheckAbsent("audit_interval", uint64_t{given.audit_interval}));
-  }
   const uint32_t last_q = given.prefill_last_q;
   if (last_q != 0 && last_q != 64 && last_q != 128 && last_q != 256 && last_q != 512) {
     return InvalidArgument("prefill_last_q is ", last_q, ", must be 64, 128, 256 or 512");
@@ -228,8 +228,7 @@ Status CheckLater(const AttentionOptions& given) {
   const struct {
     const char* name;
     uint32_t value;
-  } numbers[] = {{"max_scanned_heads", given.max_scanned_heads},
-                 {"prefill_sizes[0]", given.prefill_sizes[0]},
+  } numbers[] = {{"prefill_sizes[0]", given.prefill_sizes[0]},
                  {"prefill_sizes[1]", given.prefill_sizes[1]},
                  {"prefill_last_q", last_q},
                  {"prefill_delta_interval", given.prefill_delta_interval}};
@@ -326,6 +325,30 @@ Status ResolveRerank(const EngineOptions& engine, AttentionOptions& options) {
   return Status::Ok();
 }
 
+// After rerank_tokens. An interval of 0 stays: it follows the length.
+Status ResolveAudit(const EngineOptions& engine, AttentionOptions& options) {
+  const uint32_t heads = engine.num_layers * engine.num_kv_heads;
+  if (options.rerank_tokens == kNone) {
+    constexpr const char* kWhy = ": audits compare the tree with sketches, and there are none";
+    if (options.audit_interval != 0 && options.audit_interval != kNone) {
+      return Unsupported("audit_interval is ", options.audit_interval, kWhy);
+    }
+    if (options.max_scanned_heads != 0) {
+      return Unsupported("max_scanned_heads is ", options.max_scanned_heads, kWhy);
+    }
+    options.audit_interval = kNone;
+    return Status::Ok();
+  }
+  if (options.audit_interval != kNone) {
+    HIPATTN_RETURN_IF_ERROR(CheckAtMost("audit_interval", options.audit_interval, kMaxTokens));
+  }
+  HIPATTN_RETURN_IF_ERROR(CheckAtMost("max_scanned_heads", options.max_scanned_heads, heads));
+  if (options.max_scanned_heads == 0) {
+    options.max_scanned_heads = CeilDiv(heads, kHeadsPerScanned);
+  }
+  return Status::Ok();
+}
+
 Status ResolveTokenCounts(const EngineOptions& engine, AttentionOptions& options) {
   if (options.sink_tokens == kNone) {
     options.sink_tokens = 0;
@@ -414,11 +437,11 @@ Result<AttentionOptions> ResolveAttentionOptions(const EngineOptions& engine,
   if (options.prefill() == PrefillMode::kAuto) {
     options.prefill_mode = static_cast<uint32_t>(PrefillMode::kDense);
   }
-  options.audit_interval = kNone;
   HIPATTN_RETURN_IF_ERROR(ResolveSearch(options));
   HIPATTN_RETURN_IF_ERROR(ResolveSketches(options));
   HIPATTN_RETURN_IF_ERROR(ResolveTokenCounts(engine, options));
   HIPATTN_RETURN_IF_ERROR(ResolveRerank(engine, options));
+  HIPATTN_RETURN_IF_ERROR(ResolveAudit(engine, options));
   HIPATTN_RETURN_IF_ERROR(CheckExtension(engine, options));
   return options;
 }

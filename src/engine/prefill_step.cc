@@ -91,7 +91,8 @@ class BlockStep {
                                 part_.first_pos + block_.begin,
                                 num_rows(),
                                 PartitionOf(part_, block_.end - 1)};
-      const SelectContext context = {engine_, *part_.sequence, call_.args.layer, true};
+      const bool scans = part_.sequence->audits.at(call_.args.layer, head).scanned;
+      const SelectContext context = {engine_, *part_.sequence, call_.args.layer, true, scans};
       return Select(
           context, query, part_.sequence->options.budget_tokens, &part_.layer->heads[h], &read[h]);
     });

@@ -69,11 +69,18 @@ Result<float> LeastEstimate(EngineState& engine, LayerState& layer, uint32_t kv_
 }
 
 Result<Recall> RecallOf(EngineState& engine,
-                        const SequenceState& sequence,
-                        LayerState& layer,
+                        SequenceState& sequence,
+                        uint32_t layer_number,
                         uint32_t q_head) {
+  LayerState& layer = sequence.layers[layer_number];
+  const core::HeadAudit& audit = sequence.audits.at(layer_number, q_head / engine.options.group());
   Recall recall;
-  recall.mode = layer.last_mode == StepMode::kDense ? 0 : 1;
+  if (audit.samples != 0) {
+    recall.audited_loss = static_cast<float>(audit.loss);
+  }
+  const bool scanned =
+      layer.last_mode == StepMode::kSearched && sequence.options.keeps_sketches() && audit.scanned;
+  recall.mode = layer.last_mode == StepMode::kDense ? 0 : scanned ? 2 : 1;
   if (layer.last_mode == StepMode::kNever) {
     recall.mode = 0;
     return recall;

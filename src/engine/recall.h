@@ -14,8 +14,8 @@ namespace hipattn::engine {
 
 // Of the last decode step of a layer.
 Result<Recall> RecallOf(EngineState& engine,
-                        const SequenceState& sequence,
-                        LayerState& layer,
+                        SequenceState& sequence,
+                        uint32_t layer_number,
                         uint32_t q_head);
 
 // The least estimate among a kv head's q heads, of the layer's last search. REQUIRES: a search that

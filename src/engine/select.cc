@@ -30,26 +30,6 @@ core::Extension ExtensionOf(const SelectContext& context) {
   return extension;
 }
 
-// Scores nodes by their int8 summaries.
-Status ScoreBySummary(const SelectContext& context,
-                      const device::QueryRows& rows,
-                      HeadState* head) {
-  device::Device& device = *context.engine.device;
-  const core::TreeWalk& tree = head->walk.tree();
-  const std::span<const NodeGroup> pending = tree.pending();
-  HIPATTN_RETURN_IF_ERROR(head->groups.Grow(device, pending.size()));
-  HIPATTN_RETURN_IF_ERROR(head->scores.Grow(device, pending.size() * kFanOut));
-  std::copy(pending.begin(), pending.end(), head->groups.data());
-  const device::ScoreJob job = {head->store.level(tree.level()),
-                                head->groups.data(),
-                                static_cast<uint32_t>(pending.size()),
-                                rows,
-                                head->scores.data()};
-  const device::ScoreParams params = {
-      &job, 1, context.engine.options.head_dim, context.sequence.context.has_spread ? 1U : 0U};
-  return LaunchAndSync(context.engine, device.ops().score_nodes, params);
-}
-
 uint64_t KeyBytes(const EngineOptions& options) {
   return options.head_dim * DTypeBytes(options.kv());
 }
@@ -121,13 +101,14 @@ Status ScoreBySketch(const SelectContext& context, const device::QueryRows& rows
 }
 
 // What the tree keeps for a budget: rerank_tokens, and as many times more as min_recall made the
-// budget grow.
-uint32_t CandidateTokens(const AttentionOptions& options, uint32_t budget_tokens) {
+// budget grow; all of the text when the head is scanned.
+uint32_t CandidateTokens(const AttentionOptions& options, uint32_t budget_tokens, bool scans) {
   if (!options.keeps_sketches()) {
     return 0;
   }
+  constexpr uint64_t kMost = kMaxTokens / 64 * 64;
   const uint64_t grown = uint64_t{options.rerank_tokens} * (budget_tokens / options.budget_tokens);
-  return static_cast<uint32_t>(std::min<uint64_t>(grown, kMaxTokens / 64 * 64));
+  return static_cast<uint32_t>(scans ? kMost : std::min(grown, kMost));
 }
 
 Status SelectByTree(const SelectContext& context,
@@ -143,22 +124,27 @@ Status SelectByTree(const SelectContext& context,
   const auto complete = static_cast<int64_t>(query.first_pos) + 1;
   core::RerankWalk& walk = head->walk;
   walk.Begin(config,
-             CandidateTokens(context.sequence.options, budget_tokens),
+             CandidateTokens(context.sequence.options, budget_tokens, context.scans),
              {query.last_row.sink_end, query.last_row.window_begin, complete});
   const device::QueryRows rows =
       SampledRows(query, options.group(), context.prefill ? kPrefillQueryStride : 1);
   const bool exact = context.sequence.options.scorer_kind() == Scorer::kExact;
   while (!walk.tree().done()) {
     HIPATTN_RETURN_IF_ERROR(exact ? ScoreByKeys(context, query, rows, head, &read->bytes)
-                                  : ScoreBySummary(context, rows, head));
+                                  : ScoreNodes(context.engine,
+                                               context.sequence,
+                                               head->store,
+                                               rows,
+                                               walk.tree(),
+                                               &head->groups,
+                                               &head->scores));
     walk.tree().Accept(head->scores.data());
   }
   if (!walk.Rerank()) {
     HIPATTN_RETURN_IF_ERROR(ScoreBySketch(context, rows, head));
     walk.Accept(head->scores.data());
   }
-  const uint64_t summary_bytes =
-      device::SummaryGroupBytes(options.head_dim, context.sequence.context.has_spread) / kFanOut;
+  const uint64_t summary_bytes = SummaryBytes(context.engine, context.sequence);
   const uint64_t sketch_tokens = walk.blocks_scored() * options.block_tokens;
   read->keys += walk.tree().summaries_scored() + sketch_tokens;
   read->bytes += walk.tree().summaries_scored() * (exact ? 0 : summary_bytes) +
@@ -225,6 +211,31 @@ core::Representative RepresentativeOf(Scorer scorer) {
 }
 
 }  // namespace
+
+uint64_t SummaryBytes(const EngineState& engine, const SequenceState& sequence) {
+  return device::SummaryGroupBytes(engine.options.head_dim, sequence.context.has_spread) / kFanOut;
+}
+
+Status ScoreNodes(EngineState& engine,
+                  const SequenceState& sequence,
+                  const HeadStore& store,
+                  const device::QueryRows& rows,
+                  const core::TreeWalk& tree,
+                  Scratch<NodeGroup>* groups,
+                  Scratch<float>* scores) {
+  const std::span<const NodeGroup> pending = tree.pending();
+  HIPATTN_RETURN_IF_ERROR(groups->Grow(*engine.device, pending.size()));
+  HIPATTN_RETURN_IF_ERROR(scores->Grow(*engine.device, pending.size() * kFanOut));
+  std::copy(pending.begin(), pending.end(), groups->data());
+  const device::ScoreJob job = {store.level(tree.level()),
+                                groups->data(),
+                                static_cast<uint32_t>(pending.size()),
+                                rows,
+                                scores->data()};
+  const device::ScoreParams params = {
+      &job, 1, engine.options.head_dim, sequence.context.has_spread ? 1U : 0U};
+  return LaunchAndSync(engine, engine.device->ops().score_nodes, params);
+}
 
 core::BeamConfig BeamConfigOf(const AttentionOptions& options, bool prefill) {
   core::BeamConfig config;  // probe blocks and leaves of 2 tokens, as published

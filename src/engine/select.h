@@ -44,7 +44,20 @@ struct SelectContext {
   const SequenceState& sequence;
   uint32_t layer;
   bool prefill;
+  bool scans;  // the kv head's sketches are all scored; where there are none the tree decides
 };
+
+// Of one scored node.
+uint64_t SummaryBytes(const EngineState& engine, const SequenceState& sequence);
+
+// Scores what `tree` asks for by the int8 summaries of `store` -> scores. Work memory: groups.
+Status ScoreNodes(EngineState& engine,
+                  const SequenceState& sequence,
+                  const HeadStore& store,
+                  const device::QueryRows& rows,
+                  const core::TreeWalk& tree,
+                  Scratch<NodeGroup>* groups,
+                  Scratch<float>* scores);
 
 // A search from the start, for budget_tokens.
 Status Select(const SelectContext& context,

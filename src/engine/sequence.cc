@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // SPDX-FileCopyrightText: The hipattn authors
 #include "base/bad_alloc.h"
+#include "engine/audit.h"
 #include "engine/engine.h"
 #include "engine/recall.h"
 #include "engine/state.h"
@@ -69,6 +70,14 @@ void RestartRefresh(LayerState& layer) {
   layer.selected = false;
 }
 
+// Gives a sequence the losses and modes of another, or of the engine's profile.
+void AdoptAudits(EngineState& engine, const core::AuditTable& audits, SequenceState* sequence) {
+  const core::AuditTable::Counts before = sequence->audits.Count();
+  sequence->audits = audits;
+  const core::AuditTable::Counts after = sequence->audits.Count();
+  CountModes(engine, {after.scanned - before.scanned, after.waiting - before.waiting});
+}
+
 }  // namespace
 
 Sequence::Sequence(std::shared_ptr<Engine> engine, const AttentionOptions& options)
@@ -83,9 +92,12 @@ Sequence::Sequence(std::shared_ptr<Engine> engine, const AttentionOptions& optio
   for (LayerState& layer : state_->layers) {
     layer.heads = std::vector<HeadState>(e.options.num_kv_heads);
   }
+  state_->audits = core::AuditTable(e.options.num_layers, e.options.num_kv_heads);
 }
 
 Sequence::~Sequence() {
+  const core::AuditTable::Counts counts = state_->audits.Count();
+  CountModes(*engine_->state_, {-counts.scanned, -counts.waiting});
   ForEachStore(*state_, [&](LayerState&, HeadStore& store) { store.Trim(state_->context, 0); });
 }
 
@@ -186,7 +198,10 @@ Result<std::unique_ptr<Sequence>> Sequence::Fork(uint64_t num_tokens) const {
   ForEachStore(*state_,
                [&](LayerState&, const HeadStore& store) { own_from.push_back(store.own_from()); });
   std::unique_ptr<Sequence> child(new Sequence(engine_, state_->options));
-  Status status = CatchBadAlloc([&] { return Share(*state_, num_tokens, child->state_.get()); });
+  Status status = CatchBadAlloc([&] {
+    AdoptAudits(*engine_->state_, state_->audits, child->state_.get());
+    return Share(*state_, num_tokens, child->state_.get());
+  });
   // The parent's last block is shared now. Its reservation covers the copy that its next token will
   // need.
   if (status.ok() && state_->reserved_tokens > length()) {
@@ -271,7 +286,7 @@ Result<Recall> Sequence::GetRecall(uint32_t layer, uint32_t q_head) const {
   if (q_head >= options.num_q_heads) {
     return InvalidArgument("q_head is ", q_head, ", num_q_heads is ", options.num_q_heads);
   }
-  return RecallOf(*engine_->state_, *state_, state_->layers[layer], q_head);
+  return RecallOf(*engine_->state_, *state_, layer, q_head);
 }
 
 }  // namespace hipattn::engine

@@ -8,6 +8,7 @@
 #include "base/log.h"
 #include "core/partition.h"
 #include "core/plan.h"
+#include "core/search/audit.h"
 #include "core/search/beam_walk.h"
 #include "core/search/config.h"
 #include "core/search/rerank.h"
@@ -90,6 +91,7 @@ struct SequenceState {
   bool keys_rotated =
       true;  // false: stored as they came, rotated where they are read (position extension)
   uint64_t reserved_tokens = 0;
+  core::AuditTable audits;
   std::vector<LayerState> layers;
 
   bool empty() const {
@@ -100,6 +102,18 @@ struct SequenceState {
     }
     return true;
   }
+};
+
+// Work memory of one head's audit.
+struct AuditScratch {
+  core::TreeWalk walk;
+  core::AuditLoss loss;
+  RowList list;               // sinks and window
+  std::vector<int32_t> kept;  // by the tree, counted from the first block
+  Scratch<NodeGroup> groups;
+  Scratch<device::ScoreSketchJob> jobs;
+  Scratch<float> scores;   // of nodes; then [group][blocks]
+  Scratch<float> outside;  // [group]
 };
 
 // Work memory of attend; one attend runs at a time.
@@ -115,6 +129,7 @@ struct AttendScratch {
   std::vector<RowList> truth_lists;
   std::vector<RowList> prefill_lists;  // [row of the block][kv head]
   Scratch<uint32_t> positions;
+  std::vector<AuditScratch> audits;
 };
 
 struct EngineState {
@@ -137,6 +152,7 @@ struct EngineState {
 
   std::atomic<bool> running{false};
   std::atomic<bool> cancelled{false};
+  std::atomic<int64_t> scanned_heads{0}, waiting_heads{0};  // of all sequences, now
   AttendScratch scratch;
 
   std::mutex stats_mutex;

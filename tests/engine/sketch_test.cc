@@ -71,6 +71,7 @@ AttentionOptions Sketched(uint32_t budget, uint32_t rerank) {
   options.decode_mode = static_cast<uint32_t>(DecodeMode::kSparse);
   options.budget_tokens = budget;
   options.rerank_tokens = rerank;
+  options.audit_interval = kNone;
   options.sink_tokens = 16;
   options.window_tokens = 128;
   return options;

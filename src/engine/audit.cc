@@ -1,0 +1,221 @@
+// SPDX-License-Identifier: Apache-2.0
+// SPDX-FileCopyrightText: The hipattn authors
+#include "engine/audit.h"
+
+#include "engine/call.h"
+#include "engine/lists.h"
+#include "engine/select.h"
+
+#include <algorithm>
+#include <numbers>
+#include <numeric>
+
+namespace hipattn::engine {
+namespace {
+
+// Blocks whose sketches are scored for all q heads of a group before the next: they stay in the
+// cache.
+constexpr uint32_t kPieceBlocksScored = 256;
+
+bool IsAudited(const SequenceState& sequence) {
+  return sequence.options.keeps_sketches() && sequence.options.audit_interval != kNone;
+}
+
+// One query row and the kv heads that are audited with it.
+class RowAudit {
+ public:
+  RowAudit(Call* call, const Part& part, uint64_t row, uint64_t pos)
+      : call_(*call), engine_(call->engine), part_(part), row_(row), pos_(pos) {
+    const AttentionOptions& options = part.sequence->options;
+    const auto p = static_cast<int64_t>(pos);
+    partition_ = core::SplitPartition(p, p + 1, {options.sink_tokens, options.window_tokens});
+    range_ = {partition_.sink_end, partition_.window_begin, p + 1};
+    blocks_ = core::MeetingNodes(range_, engine_.options.block_tokens);
+  }
+
+  Status Run(const std::vector<uint32_t>& heads);
+
+ private:
+  uint32_t group() const { return engine_.options.group(); }
+  uint32_t kept_blocks() const {
+    return part_.sequence->options.rerank_tokens / engine_.options.block_tokens;
+  }
+  Status AttendOutside(const std::vector<uint32_t>& heads);
+  Status AuditHead(uint32_t head, AuditScratch* scratch, double* loss);
+  Status WalkTree(uint32_t head, AuditScratch* scratch);
+  Status ScoreBlocks(uint32_t head, AuditScratch* scratch);
+
+  Call& call_;
+  EngineState& engine_;
+  const Part& part_;
+  const uint64_t row_;
+  const uint64_t pos_;
+  core::Partition partition_;
+  core::SearchRange range_;
+  core::NodeRange blocks_;
+};
+
+Status RowAudit::Run(const std::vector<uint32_t>& heads) {
+  if (blocks_.size() < int64_t{core::kAuditLeastShare} * kept_blocks()) {
+    return Status::Ok();
+  }
+  const Timer timer(&call_.stats.search_ns);
+  HIPATTN_RETURN_IF_ERROR(call_.CheckCancelled());
+  std::vector<AuditScratch>& scratch = engine_.scratch.audits;
+  if (scratch.size() < heads.size()) {
+    scratch.resize(heads.size());
+  }
+  HIPATTN_RETURN_IF_ERROR(AttendOutside(heads));
+  std::vector<double> losses(heads.size());
+  HIPATTN_RETURN_IF_ERROR(ParallelTasks(engine_, heads.size(), [&](size_t i) {
+    return AuditHead(heads[i], &scratch[i], &losses[i]);
+  }));
+  for (size_t i = 0; i < heads.size(); ++i) {
+    const uint64_t sketch_tokens =
+        static_cast<uint64_t>(blocks_.size()) * engine_.options.block_tokens;
+    call_.stats.search_keys_read += scratch[i].walk.summaries_scored() + sketch_tokens;
+    call_.stats.search_bytes_read +=
+        scratch[i].walk.summaries_scored() * SummaryBytes(engine_, *part_.sequence) +
+        sketch_tokens / device::kSketchTokens * device::SketchBytes(engine_.options.head_dim);
+    part_.sequence->audits.AddSample(call_.args.layer, heads[i], losses[i]);
+  }
+  return Status::Ok();
+}
+
+// log2 of the mass of sinks and window -> outside[group].
+Status RowAudit::AttendOutside(const std::vector<uint32_t>& heads) {
+  device::Device& device = *engine_.device;
+  AttendScratch& scratch = engine_.scratch;
+  HIPATTN_RETURN_IF_ERROR(scratch.decode_jobs.Grow(device, heads.size()));
+  HIPATTN_RETURN_IF_ERROR(scratch.truth_out.Grow(device, call_.q_row_stride()));
+  for (size_t i = 0; i < heads.size(); ++i) {
+    AuditScratch& audit = scratch.audits[i];
+    HIPATTN_RETURN_IF_ERROR(audit.outside.Grow(device, group()));
+    HIPATTN_RETURN_IF_ERROR(
+        PlanFixed(engine_, partition_, part_.layer->heads[heads[i]].store, &audit.list));
+    device::DecodeJob job = {};
+    job.ranges = audit.list.kv_ranges.data();
+    job.num_ranges = audit.list.size();
+    job.q = call_.Q(row_, heads[i]);
+    job.out = scratch.truth_out.data() + i * group() * engine_.options.head_dim;
+    job.lse = audit.outside.data();
+    scratch.decode_jobs[i] = job;
+  }
+  HIPATTN_RETURN_IF_ERROR(RunDecodeJobs(engine_, static_cast<uint32_t>(heads.size())));
+  for (size_t i = 0; i < heads.size(); ++i) {
+    for (uint32_t g = 0; g < group(); ++g) {
+      scratch.audits[i].outside[g] *= std::numbers::log2e_v<float>;
+    }
+  }
+  return Status::Ok();
+}
+
+Status RowAudit::AuditHead(uint32_t head, AuditScratch* scratch, double* loss) {
+  HIPATTN_RETURN_IF_ERROR(WalkTree(head, scratch));
+  HIPATTN_RETURN_IF_ERROR(ScoreBlocks(head, scratch));
+  scratch->kept.clear();
+  for (const int32_t block : scratch->walk.blocks()) {
+    scratch->kept.push_back(block - static_cast<int32_t>(blocks_.first));
+  }
+  const uint32_t best = std::max(core::kAuditTokens / engine_.options.block_tokens, 1U);
+  *loss = scratch->loss.Of({scratch->scores.data(),
+                            scratch->outside.data(),
+                            scratch->kept,
+                            group(),
+                            static_cast<uint32_t>(blocks_.size()),
+                            std::min(best, kept_blocks())});
+  return Status::Ok();
+}
+
+// What the tree keeps for the sketches to choose from.
+Status RowAudit::WalkTree(uint32_t head, AuditScratch* scratch) {
+  core::TreeConfig config;
+  config.block_tokens = engine_.options.block_tokens;
+  config.budget_tokens = part_.sequence->options.rerank_tokens;
+  config.flat = part_.sequence->options.search_kind() == Search::kFlat;
+  scratch->walk.Begin(config, range_);
+  const device::QueryRows rows = {call_.Q(row_, head), call_.q_row_stride(), 1, group()};
+  while (!scratch->walk.done()) {
+    HIPATTN_RETURN_IF_ERROR(ScoreNodes(engine_,
+                                       *part_.sequence,
+                                       part_.layer->heads[head].store,
+                                       rows,
+                                       scratch->walk,
+                                       &scratch->groups,
+                                       &scratch->scores));
+    scratch->walk.Accept(scratch->scores.data());
+  }
+  return Status::Ok();
+}
+
+// Every block by its sketches, for each q head -> scores[group][blocks].
+Status RowAudit::ScoreBlocks(uint32_t head, AuditScratch* scratch) {
+  const EngineOptions& options = engine_.options;
+  const auto num_blocks = static_cast<uint32_t>(blocks_.size());
+  const uint32_t pieces = (num_blocks - 1) / kPieceBlocksScored + 1;
+  HIPATTN_RETURN_IF_ERROR(scratch->scores.Grow(*engine_.device, size_t{group()} * num_blocks));
+  HIPATTN_RETURN_IF_ERROR(scratch->jobs.Grow(*engine_.device, size_t{pieces} * group()));
+  uint32_t count = 0;
+  for (uint32_t first = 0; first < num_blocks; first += kPieceBlocksScored) {
+    for (uint32_t g = 0; g < group(); ++g) {
+      const float* q = call_.Q(row_, head) + size_t{g} * options.head_dim;
+      scratch->jobs[count++] = {part_.layer->heads[head].store.sketches(),
+                                nullptr,
+                                static_cast<uint32_t>(blocks_.first) + first,
+                                std::min(kPieceBlocksScored, num_blocks - first),
+                                {q, call_.q_row_stride(), 1, 1},
+                                scratch->scores.data() + size_t{g} * num_blocks + first};
+    }
+  }
+  const device::ScoreSketchParams params = {
+      scratch->jobs.data(), count, options.head_dim, options.block_tokens, options.softmax_scale};
+  return LaunchAndSync(engine_, engine_.device->ops().score_sketches, params);
+}
+
+}  // namespace
+
+Status AuditPrefill(Call* call) {
+  std::vector<uint32_t> heads(call->options().num_kv_heads);
+  std::iota(heads.begin(), heads.end(), 0U);
+  for (const Part& part : call->parts) {
+    if (part.decode || !IsAudited(*part.sequence)) {
+      continue;
+    }
+    const uint64_t end = part.first_pos + part.num_rows;
+    for (uint64_t next = part.first_pos / kPrefillAuditRows * kPrefillAuditRows + kPrefillAuditRows;
+         next <= end;
+         next += kPrefillAuditRows) {
+      const uint64_t pos = next - 1;
+      HIPATTN_RETURN_IF_ERROR(
+          RowAudit(call, part, part.first_row + (pos - part.first_pos), pos).Run(heads));
+    }
+  }
+  return Status::Ok();
+}
+
+Status AuditDecode(Call* call, const Part& part, uint64_t row, uint64_t pos) {
+  if (!IsAudited(*part.sequence)) {
+    return Status::Ok();
+  }
+  const EngineOptions& options = call->options();
+  const uint64_t first = uint64_t{call->args.layer} * options.num_kv_heads;
+  const uint64_t num_heads = uint64_t{options.num_layers} * options.num_kv_heads;
+  std::vector<uint32_t> heads;
+  for (uint32_t h = 0; h < options.num_kv_heads; ++h) {
+    if (core::AuditIsDue(pos, part.sequence->options.audit_interval, first + h, num_heads)) {
+      heads.push_back(h);
+    }
+  }
+  return heads.empty() ? Status::Ok() : RowAudit(call, part, row, pos).Run(heads);
+}
+
+void DecideModes(const Call& call, const Part& part) {
+  part.sequence->audits.DecideLayer(call.args.layer, part.sequence->options.max_scanned_heads);
+}
+
+void CountModes(EngineState& engine, const core::AuditTable::Counts& change) {
+  engine.scanned_heads.fetch_add(change.scanned, std::memory_order_relaxed);
+  engine.waiting_heads.fetch_add(change.waiting, std::memory_order_relaxed);
+}
+
+}  // namespace hipattn::engine
