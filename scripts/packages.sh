@@ -16,8 +16,8 @@ TEXT
 }
 
 declare -A packages=(
-  [build]="cmake g++ ninja-build pkg-config libtbb-dev libhwloc-dev libspdlog-dev libfmt-dev"
-  [examples]="libcli11-dev nlohmann-json3-dev libpcre2-dev libopenblas-pthread-dev"
+  [build]="cmake g++ ninja-build pkg-config libtbb-dev libhwloc-dev libspdlog-dev libfmt-dev nlohmann-json3-dev"
+  [examples]="libcli11-dev libpcre2-dev libopenblas-pthread-dev"
   [test]="libgtest-dev libgmock-dev python3 python3-numpy binutils shellcheck clang-format-14 clang-tidy-14 doxygen"
   [assets]="python3 python3-pip unzip ca-certificates bible-kjv"
   [bench]="libbenchmark-dev python3"

@@ -3,6 +3,9 @@
 #include "attention.h"
 
 #include <algorithm>
+#include <cmath>
+#include <filesystem>
+#include <system_error>
 
 namespace hipattn_run {
 
@@ -101,6 +104,44 @@ Result<double> ReadAttendedShare(const Engine& engine, const Sequence& sequence)
   }
   const uint64_t all = length * options.num_layers * options.num_kv_heads;
   return all == 0 ? 0.0 : static_cast<double>(attended) / static_cast<double>(all);
+}
+
+Result<std::vector<AuditedHead>> ReadAuditedHeads(const Engine& engine, const Sequence& sequence) {
+  hipattn_engine_options_t options = {};
+  options.struct_size = sizeof(options);
+  RUN_RETURN_IF_ERROR(
+      CheckHipattn(hipattn_engine_get_options(engine.get(), &options), "read engine options"));
+  const uint32_t group = options.num_q_heads / options.num_kv_heads;
+  std::vector<AuditedHead> heads;
+  for (uint32_t layer = 0; layer < options.num_layers; ++layer) {
+    for (uint32_t head = 0; head < options.num_kv_heads; ++head) {
+      hipattn_recall_t recall = HIPATTN_RECALL_INIT;
+      RUN_RETURN_IF_ERROR(CheckHipattn(
+          hipattn_sequence_recall(sequence.get(), layer, head * group, &recall), "read a loss"));
+      if (!std::isnan(recall.audited_loss)) {
+        constexpr uint32_t kScanned = 2;
+        heads.push_back({layer, head, double{recall.audited_loss}, recall.mode == kScanned});
+      }
+    }
+  }
+  std::stable_sort(heads.begin(), heads.end(), [](const AuditedHead& a, const AuditedHead& b) {
+    return a.loss > b.loss;
+  });
+  return heads;
+}
+
+Status LoadHeadProfile(const Engine& engine, const std::string& path) {
+  std::error_code ignored;  // what cannot be looked at, the library explains
+  if (!std::filesystem::exists(path, ignored) && !ignored) {
+    return {};
+  }
+  return CheckHipattn(hipattn_engine_load_profile(engine.get(), path.c_str()),
+                      "load the head profile");
+}
+
+Status SaveHeadProfile(const Sequence& sequence, const std::string& path) {
+  return CheckHipattn(hipattn_sequence_save_profile(sequence.get(), path.c_str()),
+                      "save the head profile");
 }
 
 }  // namespace hipattn_run

@@ -12,6 +12,8 @@
 
 #include <cstdint>
 #include <memory>
+#include <string>
+#include <vector>
 
 namespace hipattn_run {
 
@@ -34,6 +36,21 @@ Result<Engine> CreateEngine(const hipattn_engine_options_t& options);
 Result<Sequence> CreateSequence(const Engine& engine, const hipattn_attention_options_t& options);
 // A copy of the whole text that answers with other options.
 Result<Sequence> ForkSequence(const Sequence& parent, const hipattn_attention_options_t& options);
+
+// What audits know of a kv head.
+struct AuditedHead {
+  uint32_t layer = 0;
+  uint32_t kv_head = 0;
+  double loss = 0;
+  bool scanned = false;
+};
+
+// The heads of which something is known, those that lose most first.
+Result<std::vector<AuditedHead>> ReadAuditedHeads(const Engine& engine, const Sequence& sequence);
+
+// Loads the file if there is one.
+Status LoadHeadProfile(const Engine& engine, const std::string& path);
+Status SaveHeadProfile(const Sequence& sequence, const std::string& path);
 
 Result<hipattn_stats_t> ReadStats(const Engine& engine, bool reset);
 

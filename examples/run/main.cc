@@ -115,6 +115,9 @@ Status Run(const Options& options) {
   if (!session.ok()) {
     return session.status();
   }
+  if (!options.head_profile.empty()) {
+    RUN_RETURN_IF_ERROR(LoadHeadProfile(session.value()->engine(), options.head_profile));
+  }
   Result<Sequence> sequence = session.value()->ReadPrompt(prompt.value());
   if (!sequence.ok()) {
     return sequence.status();
@@ -130,6 +133,9 @@ Status Run(const Options& options) {
                           : AnswerOnce(options, *session.value(), sequence.value(), &report));
   if (!options.quiet) {
     std::cerr << '\n' << FormatSummary(report);
+  }
+  if (!options.head_profile.empty()) {
+    RUN_RETURN_IF_ERROR(SaveHeadProfile(sequence.value(), options.head_profile));
   }
   if (!options.json.empty()) {
     RUN_RETURN_IF_ERROR(WriteJson(report, options.json));

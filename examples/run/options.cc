@@ -112,6 +112,21 @@ void AddAttentionOptions(CLI::App& app, Options* o) {
       ->check(CLI::IsMember({"none"}) | CLI::Range(0U, 1U << 30))
       ->type_name("UINT|none")
       ->default_str("0");
+  app.add_option_function<std::string>(
+         "--audit-interval",
+         [o](const std::string& text) {
+           o->audit_interval =
+               text == "none" ? HIPATTN_NONE : static_cast<uint32_t>(std::stoul(text));
+         },
+         "steps between two audits of a kv head, which find those that the tree loses; 0 = the "
+         "library's default, none = no audits")
+      ->check(CLI::IsMember({"none"}) | CLI::Range(0U, 1U << 30))
+      ->type_name("UINT|none")
+      ->default_str("0");
+  app.add_option("--head-profile",
+                 o->head_profile,
+                 "JSON file of what audits learnt of the model's heads: read if it is there, "
+                 "written at the end");
   app.add_option("--sink-tokens",
                  o->sink_tokens,
                  "first tokens always attended; 0 = the library's default, -1 = none")
@@ -185,6 +200,7 @@ hipattn_attention_options_t MakeAttentionOptions(const Options& options, uint32_
   attention.prefill_mode = HIPATTN_PREFILL_DENSE;
   attention.budget_tokens = options.budget_tokens;
   attention.rerank_tokens = options.rerank_tokens;
+  attention.audit_interval = options.audit_interval;
   attention.sink_tokens =
       options.sink_tokens < 0 ? HIPATTN_NONE : static_cast<uint32_t>(options.sink_tokens);
   attention.window_tokens = options.window_tokens;

@@ -33,6 +33,8 @@ struct Options {
   uint32_t attention = HIPATTN_DECODE_AUTO;
   uint32_t budget_tokens = 0;
   uint32_t rerank_tokens = 0;
+  uint32_t audit_interval = 0;
+  std::string head_profile;
   int64_t sink_tokens = 0;
   uint32_t window_tokens = 0;
   uint32_t scorer = HIPATTN_SCORER_DEFAULT;

@@ -59,6 +59,21 @@ json InMilliseconds(const std::vector<double>& seconds) {
   return list;
 }
 
+// Scanned heads, and the worst of the others.
+json HeadsToJson(const std::vector<AuditedHead>& heads) {
+  constexpr size_t kMost = 20;
+  json list = json::array();
+  for (size_t i = 0; i < heads.size(); ++i) {
+    if (i < kMost || heads[i].scanned) {
+      list.push_back({{"layer", heads[i].layer},
+                      {"kv_head", heads[i].kv_head},
+                      {"loss", heads[i].loss},
+                      {"mode", heads[i].scanned ? "scan" : "tree"}});
+    }
+  }
+  return list;
+}
+
 json AnswerToJson(const NamedAnswer& named) {
   const Answer& answer = named.answer;
   return {
@@ -77,6 +92,7 @@ json AnswerToJson(const NamedAnswer& named) {
       {"decode_bytes_read", answer.bytes_read},
       {"kv_bytes", KvBytes(answer.stats)},
       {"stats", StatsToJson(answer.stats)},
+      {"audited_heads", HeadsToJson(answer.audited_heads)},
   };
 }
 

@@ -208,6 +208,11 @@ Result<Answer> Session::Generate(const Sequence& sequence,
     return bytes_read.status();
   }
   answer.bytes_read = bytes_read.value();
+  Result<std::vector<AuditedHead>> heads = ReadAuditedHeads(engine_, sequence);
+  if (!heads.ok()) {
+    return heads.status();
+  }
+  answer.audited_heads = std::move(heads.value());
   return answer;
 }
 

@@ -31,10 +31,11 @@ struct Answer {
   double decode_cpu_seconds = 0;     // of all threads
   double median_step_seconds = 0;
   double least_step_seconds = 0;
-  size_t decode_steps = 0;     // the first token comes from the prompt, without a step
-  double attended_share = 0;   // of the text, by a mean decode step, layer and kv head
-  hipattn_stats_t stats = {};  // of the decode steps alone
-  uint64_t bytes_read = 0;     // by them: keys, values and summaries
+  size_t decode_steps = 0;                 // the first token comes from the prompt, without a step
+  double attended_share = 0;               // of the text, by a mean decode step, layer and kv head
+  hipattn_stats_t stats = {};              // of the decode steps alone
+  std::vector<AuditedHead> audited_heads;  // afterwards, those that lose most first
+  uint64_t bytes_read = 0;                 // by them: keys, values and summaries
 
   double tokens_per_second() const {
     return decode_seconds > 0 ? static_cast<double>(decode_steps) / decode_seconds : 0;

@@ -184,7 +184,8 @@ hipattn_status_t hipattn_engine_load_profile(hipattn_engine_t* engine,
   return Guard([&]() -> Status {
     HIPATTN_RETURN_IF_ERROR(CheckGiven("engine", engine));
     HIPATTN_RETURN_IF_ERROR(CheckGiven("json_path", json_path));
-    return Later("hipattn_engine_load_profile");
+    const std::unique_lock lock(engine->shared->mutex);
+    return engine->shared->engine->LoadProfile(json_path);
   });
 }
 
@@ -316,7 +317,8 @@ hipattn_status_t hipattn_sequence_save_profile(const hipattn_sequence_t* sequenc
   return Guard([&]() -> Status {
     HIPATTN_RETURN_IF_ERROR(CheckGiven("sequence", sequence));
     HIPATTN_RETURN_IF_ERROR(CheckGiven("json_path", json_path));
-    return Later("hipattn_sequence_save_profile");
+    const auto lock = Lock(*sequence);
+    return sequence->sequence->SaveProfile(json_path);
   });
 }
 

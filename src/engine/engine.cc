@@ -4,6 +4,7 @@
 
 #include "device/registry.h"
 #include "engine/attend.h"
+#include "engine/profile.h"
 #include "engine/state.h"
 
 #include <algorithm>
@@ -83,6 +84,11 @@ Status Engine::MergeStates(const MergeArgs& args) {
   HIPATTN_ASSIGN_OR_RETURN(const device::Ticket ticket,
                            state_->device->Launch(0, state_->device->ops().merge_states, params));
   return state_->device->Sync(ticket);
+}
+
+Status Engine::LoadProfile(const std::string& json_path) {
+  HIPATTN_ASSIGN_OR_RETURN(state_->profile, ReadProfile(json_path, state_->options));
+  return Status::Ok();
 }
 
 void Engine::Cancel() {

@@ -21,6 +21,7 @@
 #include <limits>
 #include <memory>
 #include <span>
+#include <string>
 #include <string_view>
 #include <vector>
 
@@ -98,6 +99,8 @@ class Engine : public std::enable_shared_from_this<Engine> {
   // business. kCancelled after Cancel.
   Status Attend(const AttendArgs& args);
   Status MergeStates(const MergeArgs& args);
+  // Sequences created afterwards start from the file's losses and modes; errors of ReadProfile.
+  Status LoadProfile(const std::string& json_path);
   void Cancel();               // thread-safe
   Status Synchronize();        // thread-safe
   Stats GetStats(bool reset);  // thread-safe
@@ -130,6 +133,9 @@ class Sequence {
   // kv_head out of range.
   Result<std::vector<int32_t>> Selection(uint32_t layer, uint32_t kv_head) const;
   Result<Recall> GetRecall(uint32_t layer, uint32_t q_head) const;
+
+  // For Engine::LoadProfile; errors of WriteProfile.
+  Status SaveProfile(const std::string& json_path) const;
 
  private:
   friend class Engine;

@@ -3,6 +3,7 @@
 #include "base/bad_alloc.h"
 #include "engine/audit.h"
 #include "engine/engine.h"
+#include "engine/profile.h"
 #include "engine/recall.h"
 #include "engine/state.h"
 
@@ -93,6 +94,11 @@ Sequence::Sequence(std::shared_ptr<Engine> engine, const AttentionOptions& optio
     layer.heads = std::vector<HeadState>(e.options.num_kv_heads);
   }
   state_->audits = core::AuditTable(e.options.num_layers, e.options.num_kv_heads);
+  if (options.rerank_tokens != kNone && !e.profile.heads().empty()) {
+    core::AuditTable profile = e.profile;
+    profile.DecideAll(options.max_scanned_heads);
+    AdoptAudits(e, profile, state_.get());
+  }
 }
 
 Sequence::~Sequence() {
@@ -287,6 +293,10 @@ Result<Recall> Sequence::GetRecall(uint32_t layer, uint32_t q_head) const {
     return InvalidArgument("q_head is ", q_head, ", num_q_heads is ", options.num_q_heads);
   }
   return RecallOf(*engine_->state_, *state_, layer, q_head);
+}
+
+Status Sequence::SaveProfile(const std::string& json_path) const {
+  return WriteProfile(json_path, engine_->options(), state_->audits);
 }
 
 }  // namespace hipattn::engine

@@ -150,6 +150,7 @@ struct EngineState {
   device::Buffer inv_freq;  // double[rope_dim / 2]
   device::Rope rope{};      // of the model; mode 0 when q and k arrive rotated
 
+  core::AuditTable profile;  // what new sequences start from; no heads when none was loaded
   std::atomic<bool> running{false};
   std::atomic<bool> cancelled{false};
   std::atomic<int64_t> scanned_heads{0}, waiting_heads{0};  // of all sequences, now

@@ -293,10 +293,17 @@ TEST(BadCalls, WhatThisReleaseDoesNotHaveSaysSo) {
     ExpectError(status, HIPATTN_UNSUPPORTED, function + " is not in this release");
   };
   later(hipattn_engine_load_patterns(engine.get(), "p.json"), "hipattn_engine_load_patterns");
-  later(hipattn_engine_load_profile(engine.get(), "p.json"), "hipattn_engine_load_profile");
   later(hipattn_sequence_save(sequence.get(), "s", "f", 1), "hipattn_sequence_save");
   later(hipattn_sequence_load(engine.get(), "s", "f", 1, &loaded), "hipattn_sequence_load");
-  later(hipattn_sequence_save_profile(sequence.get(), "p.json"), "hipattn_sequence_save_profile");
+  ExpectError(hipattn_engine_load_profile(engine.get(), "/dev/null/p.json"),
+              HIPATTN_IO_ERROR,
+              "json_path \"/dev/null/p.json\" cannot be read");
+  ExpectError(hipattn_sequence_save_profile(sequence.get(), "/dev/null/p.json"),
+              HIPATTN_IO_ERROR,
+              "json_path \"/dev/null/p.json\" cannot be written");
+  ExpectError(hipattn_engine_load_profile(engine.get(), "/dev/null"),
+              HIPATTN_CORRUPT,
+              "the profile is no JSON");
   EXPECT_EQ(loaded, nullptr);
 
   const auto invalid = [](hipattn_status_t status, const char* part) {

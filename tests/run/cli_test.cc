@@ -153,6 +153,27 @@ TEST_F(Cli, SketchesMayBeWidenedOrLeftOut) {
   EXPECT_NE(RunTiny({"--prompt", "Hello", "--rerank-tokens", "some"}).exit_code, 0);
 }
 
+TEST_F(Cli, AHeadProfileIsWrittenAndReadAgain) {
+  const std::string help = Run({"--help"}).out;
+  EXPECT_NE(help.find("--audit-interval"), std::string::npos);
+  EXPECT_NE(help.find("read if it is there, written at the end"), std::string::npos);
+  const std::string path = folder_.File("heads.json");
+  for (const char* steps : {"none", "0", "16"}) {
+    const ProgramResult result =
+        RunTiny({"--prompt", "Hello", "--audit-interval", steps, "--head-profile", path});
+    EXPECT_EQ(result.exit_code, 0) << steps << result.err;
+    const json profile = json::parse(testing::ReadFile(path));
+    EXPECT_EQ(profile.at("format"), "hipattn head profile");
+    EXPECT_EQ(profile.at("heads").size(),
+              profile.at("num_layers").get<size_t>() * profile.at("num_kv_heads").get<size_t>());
+  }
+  EXPECT_NE(RunTiny({"--prompt", "Hello", "--audit-interval", "some"}).exit_code, 0);
+  testing::WriteFile(path, "{}");
+  const ProgramResult damaged = RunTiny({"--prompt", "Hello", "--head-profile", path});
+  ExpectFailure(damaged, 1, "format is missing");
+  EXPECT_EQ(testing::ReadFile(path), "{}");
+}
+
 TEST_F(Cli, SeedsMakeTheAnswer) {
   const auto answer = [&](const std::string& seed) {
     return RunTiny({"--prompt", "Hello", "--temperature", "2", "--seed", seed, "--ignore-end"}).out;
