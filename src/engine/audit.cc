@@ -50,7 +50,7 @@ class RowAudit {
   const Part& part_;
   const uint64_t row_;
   const uint64_t pos_;
-  core::Partition partition_;
+  core::Partition partition_{};
   core::SearchRange range_;
   core::NodeRange blocks_;
 };

@@ -10,10 +10,10 @@
 #include <atomic>
 #include <cerrno>
 #include <cstdio>
-#include <cstring>
 #include <fstream>
 #include <set>
 #include <string_view>
+#include <system_error>
 #include <utility>
 #include <vector>
 
@@ -49,7 +49,8 @@ Result<std::string> ReadFile(const std::string& path) {
     }
   }
   if (!file.is_open() || !file.eof()) {
-    return IoError("json_path \"", path, "\" cannot be read: ", std::strerror(errno));
+    return IoError(
+        "json_path \"", path, "\" cannot be read: ", std::generic_category().message(errno));
   }
   return text;
 }
@@ -254,7 +255,8 @@ Status WriteProfile(const std::string& path,
   if (error != EEXIST) {
     unlink(beside.c_str());
   }
-  return IoError("json_path \"", path, "\" cannot be written: ", std::strerror(error));
+  return IoError(
+      "json_path \"", path, "\" cannot be written: ", std::generic_category().message(error));
 }
 
 }  // namespace hipattn::engine
