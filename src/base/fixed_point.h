@@ -31,7 +31,7 @@ static inline Int16Step StepOfInt16(float largest) {
   for (;; ++exponent) {
     const uint32_t step_bits = (exponent - 14) << kMantissaBits;
     const uint32_t inverse_bits = (268 - exponent) << kMantissaBits;
-    Int16Step result;
+    Int16Step result = {};
     __builtin_memcpy(&result.step, &step_bits, sizeof(step_bits));
     __builtin_memcpy(&result.inverse, &inverse_bits, sizeof(inverse_bits));
     if (!(largest * result.inverse > kMaxInt16Steps) || exponent > 254) {

@@ -16,30 +16,32 @@
 
 namespace hipattn::host::ref {
 
-// x = H x: blocks of the powers of two that head_dim is the sum of, largest first, each an
-// orthonormal Hadamard transform in Sylvester's order.
+// An orthonormal Hadamard transform of a power of two of numbers, in Sylvester's order.
+inline void HadamardBlock(float* block, size_t size) {
+  for (size_t half = 1; half < size; half *= 2) {
+    for (size_t i = 0; i < size; ++i) {
+      if ((i & half) == 0) {
+        const float a = block[i];
+        const float b = block[i + half];
+        block[i] = a + b;
+        block[i + half] = a - b;
+      }
+    }
+  }
+  const auto scale = static_cast<float>(1.0 / std::sqrt(static_cast<double>(size)));
+  for (size_t i = 0; i < size; ++i) {
+    block[i] = block[i] * scale;
+  }
+}
+
+// x = H x: one block for each of the powers of two that head_dim is the sum of, largest first.
 inline void HadamardRotate(std::vector<float>* x) {
   size_t begin = 0;
   for (size_t size = size_t{1} << 31; size > 0; size /= 2) {
-    if ((x->size() & size) == 0) {
-      continue;
+    if ((x->size() & size) != 0) {
+      HadamardBlock(x->data() + begin, size);
+      begin += size;
     }
-    float* block = x->data() + begin;
-    for (size_t half = 1; half < size; half *= 2) {
-      for (size_t i = 0; i < size; ++i) {
-        if ((i & half) == 0) {
-          const float a = block[i];
-          const float b = block[i + half];
-          block[i] = a + b;
-          block[i + half] = a - b;
-        }
-      }
-    }
-    const auto scale = static_cast<float>(1.0 / std::sqrt(static_cast<double>(size)));
-    for (size_t i = 0; i < size; ++i) {
-      block[i] = block[i] * scale;
-    }
-    begin += size;
   }
 }
 

@@ -15,7 +15,7 @@ namespace {
 // One query vector: whole numbers q, and what a step of q times a step of 1 adds to a score.
 struct Query {
   std::vector<int32_t> q;
-  float unit;
+  float unit = 0.0F;
 };
 
 Query MakeQuery(const float* q, uint32_t head_dim, float scale) {
