@@ -25,7 +25,7 @@ bool IsAudited(const SequenceState& sequence) {
 class RowAudit {
  public:
   RowAudit(Call* call, const Part& part, uint64_t row, uint64_t pos)
-      : call_(*call), engine_(call->engine), part_(part), row_(row), pos_(pos) {
+      : call_(*call), engine_(call->engine), part_(part), row_(row) {
     const AttentionOptions& options = part.sequence->options;
     const auto p = static_cast<int64_t>(pos);
     partition_ = core::SplitPartition(p, p + 1, {options.sink_tokens, options.window_tokens});
@@ -49,7 +49,6 @@ class RowAudit {
   EngineState& engine_;
   const Part& part_;
   const uint64_t row_;
-  const uint64_t pos_;
   core::Partition partition_{};
   core::SearchRange range_;
   core::NodeRange blocks_;
