@@ -14,7 +14,7 @@ Installs missing packages, builds with warnings as errors, runs every test. Stag
   asan-ubsan  tests under AddressSanitizer and UndefinedBehaviorSanitizer
   tsan        tests that use threads, under ThreadSanitizer
   fuzz        each fuzz target for 60 seconds; --long: for half an hour as well
-  tidy        clang-tidy over src and examples
+  tidy        clang-tidy over src and examples (--long only)
   tests       all tests of the release build but `long` ones; its summary is the end of the output
   --quick     build and tests only, without those labelled `model`: minutes
   --long      adds the tests labelled `long` and half an hour for each fuzz target
@@ -107,7 +107,7 @@ if [ "$mode" != quick ]; then
   stage asan-ubsan sanitized asan-ubsan
   stage tsan sanitized tsan -R 'Thread|Executor|Engine|Cancel|CApi|SlotPool|Log'
   if [ "$mode" = long ]; then stage fuzz fuzz; else stage fuzz fuzz -LE long; fi
-  stage tidy run_ctest dev -L tidy
+  [ "$mode" != long ] || stage tidy run_ctest dev -L tidy
 fi
 
 case $mode in

@@ -7,7 +7,7 @@ find_package(PkgConfig REQUIRED)
 pkg_check_modules(FUZZ_PCRE2 REQUIRED IMPORTED_TARGET libpcre2-8)
 set(run ${PROJECT_SOURCE_DIR}/examples/run)
 add_executable(fuzz_gguf fuzz_gguf.cc ${run}/bpe.cc ${run}/dequantize.cc ${run}/gguf.cc ${run}/llama_model.cc
-               ${run}/mapped_file.cc ${run}/pretokenizer.cc ${run}/quant_matvec.cc ${run}/quant_matvec_avx2.cc
+               ${run}/mapped_file.cc ${run}/pieces.cc ${run}/pretokenizer.cc ${run}/quant_matvec.cc ${run}/quant_matvec_avx2.cc
                ${run}/tensor_type.cc ${run}/tokenizer.cc ${run}/utf8.cc)
 target_include_directories(fuzz_gguf PRIVATE ${run})
 target_link_libraries(fuzz_gguf PRIVATE PkgConfig::FUZZ_PCRE2)
