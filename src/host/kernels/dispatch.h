@@ -6,6 +6,7 @@
 #define HIPATTN_HOST_KERNELS_DISPATCH_H_
 
 #include "base/dtype.h"
+#include "device/executor.h"
 #include "device/ops.h"
 #include "host/vec/vec.h"
 
@@ -46,6 +47,22 @@ static inline void RunTasks(const device::OpContext& context,
     return;
   }
   device::ParallelFor(*context.executor, count, body);
+}
+
+// Cuts [0, count) into runs, a few for each thread, which evens out threads that start late, and
+// calls run(first, last) for each of them.
+template <typename Run>
+static inline void ParallelRuns(const device::OpContext& context, uint64_t count, const Run& run) {
+  constexpr uint64_t kTasksPerThread = 4;
+  if (count == 0) {
+    return;
+  }
+  const uint64_t threads = context.executor->concurrency();
+  const uint64_t wanted = threads == 1 ? 1 : threads * kTasksPerThread;
+  const uint64_t num_tasks = count < wanted ? count : wanted;
+  device::ParallelFor(*context.executor, num_tasks, [&](size_t task) {
+    run(count * task / num_tasks, count * (task + 1) / num_tasks);
+  });
 }
 
 // dst[0, count) = src[0, count), widened or rounded. `count` is a multiple of 8.

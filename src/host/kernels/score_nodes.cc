@@ -12,8 +12,9 @@
 //
 // Parallel work is a run of batches, a batch being kBatchGroups neighbouring groups of one job.
 #include "base/fixed_point.h"
-#include "device/executor.h"
+#include "host/kernels/dispatch.h"
 #include "host/kernels/kernels.h"
+#include "host/kernels/steps.h"
 #include "host/vec/vec.h"
 
 namespace hipattn::host::HIPATTN_ISA {
@@ -28,7 +29,6 @@ constexpr int kTileQueries = kRegisters / 8;
 constexpr int kStepBytes = 32;
 constexpr int kLineSteps = 2;  // steps in a cache line
 constexpr int kScaleBytes = 2 * kFanOut * static_cast<int>(sizeof(float));
-constexpr uint32_t kTasksPerThread = 4;  // evens out threads that start late
 constexpr float kMinusInf = -__builtin_inff();
 
 // The groups of one batch that have a node to score, and behind them those to prefetch.
@@ -50,17 +50,8 @@ struct Queries {
 // q as whole numbers of steps; returns the step.
 float LoadQuery(const float* q, int head_dim, int16_t* whole) {
   alignas(64) float steps[device::kMaxHeadDim + kLanes];
-  VF largest = Zero();
-  for (int i = 0; i < head_dim; i += kLanes) {
-    const int rest = head_dim - i < kLanes ? head_dim - i : kLanes;
-    largest = Max(Abs(LoadFirst(q + i, rest)), largest);
-  }
-  const Int16Step step = StepOfInt16(ReduceMax(largest));
-  for (int i = 0; i < head_dim; i += kLanes) {
-    const int rest = head_dim - i < kLanes ? head_dim - i : kLanes;
-    const VF value = Mul(LoadFirst(q + i, rest), Set1(step.inverse));
-    Store(steps + i, Round(Min(Max(value, Set1(-kMaxInt16Steps)), Set1(kMaxInt16Steps))));
-  }
+  const Int16Step step = StepOfInt16(Largest(q, head_dim));
+  RoundSteps(q, head_dim, step.step, kMaxInt16Steps, steps);
   for (int i = 0; i < head_dim; ++i) {
     whole[i] = static_cast<int16_t>(steps[i]);
   }
@@ -284,14 +275,8 @@ void ScoreNodes(const device::OpContext& context, const ScoreParams& params) {
   for (uint32_t i = 0; i < params.num_jobs; ++i) {
     num_batches += NumBatches(params.jobs[i]);
   }
-  if (num_batches == 0) {
-    return;
-  }
-  const uint64_t threads = context.executor->concurrency();
-  const uint64_t wanted = threads == 1 ? 1 : threads * kTasksPerThread;
-  const uint64_t num_tasks = num_batches < wanted ? num_batches : wanted;
-  device::ParallelFor(*context.executor, num_tasks, [&](size_t task) {
-    RunBatches(params, num_batches * task / num_tasks, num_batches * (task + 1) / num_tasks);
+  ParallelRuns(context, num_batches, [&](uint64_t first, uint64_t last) {
+    RunBatches(params, first, last);
   });
 }
 

@@ -13,7 +13,8 @@
 // of batches. While four sketches are multiplied, the lines of those kAhead places later are asked
 // for, and those kAgain places later once more: requests are dropped while all miss buffers are
 // busy.
-#include "device/executor.h"
+#include "base/fixed_point.h"
+#include "host/kernels/dispatch.h"
 #include "host/kernels/hadamard.h"
 #include "host/kernels/kernels.h"
 #include "host/kernels/steps.h"
@@ -32,7 +33,6 @@ constexpr uint32_t kAgain = 8;
 constexpr uint32_t kAtOnce = 4;                           // sketches of a horizontal step
 constexpr uint32_t kTogether = kRegisters >= 32 ? 2 : 1;  // sketches whose sums grow side by side
 constexpr uint32_t kTileQueries = kRegisters / 4;         // a sum of one vector for each
-constexpr uint32_t kTasksPerThread = 4;                   // evens out threads that start late
 constexpr uint32_t kDims = device::kMaxHeadDim + 2 * kLanes;  // room for a vector of int16 too many
 constexpr float kMinusInf = -__builtin_inff();
 
@@ -82,7 +82,7 @@ void LoadQueries(const ScoreSketchParams& params,
     alignas(64) float steps[device::kMaxHeadDim + kLanes];
     __builtin_memcpy(rotated, q, params.head_dim * sizeof(float));
     HadamardRow(params.head_dim, rotated);
-    const float scale = ToSteps(rotated, static_cast<int>(params.head_dim), 32767.0F, steps);
+    const float scale = ToSteps(rotated, static_cast<int>(params.head_dim), kMaxInt16Steps, steps);
     queries->unit[i] = scale * (params.scale * 1.44269504F);
     for (uint32_t dim = 0; dim < kDims; ++dim) {
       queries->q[i][dim] = dim < params.head_dim ? static_cast<int16_t>(steps[dim]) : int16_t{0};
@@ -381,14 +381,8 @@ void ScoreSketches(const device::OpContext& context, const ScoreSketchParams& pa
   for (uint32_t i = 0; i < params.num_jobs; ++i) {
     num_batches += NumBatches(params, params.jobs[i]);
   }
-  if (num_batches == 0) {
-    return;
-  }
-  const uint64_t threads = context.executor->concurrency();
-  const uint64_t wanted = threads == 1 ? 1 : threads * kTasksPerThread;
-  const uint64_t num_tasks = num_batches < wanted ? num_batches : wanted;
-  device::ParallelFor(*context.executor, num_tasks, [&](size_t task) {
-    RunBatches(params, num_batches * task / num_tasks, num_batches * (task + 1) / num_tasks);
+  ParallelRuns(context, num_batches, [&](uint64_t first, uint64_t last) {
+    RunBatches(params, first, last);
   });
 }
 

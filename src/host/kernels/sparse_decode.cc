@@ -17,8 +17,8 @@
 // Parallel work is a run of units, a unit being one split of one job for up to kChunkHeads heads.
 #include "base/dtype.h"
 #include "base/int_math.h"
-#include "device/executor.h"
 #include "host/kernels/decode_pieces.h"
+#include "host/kernels/dispatch.h"
 #include "host/kernels/kernels.h"
 #include "host/vec/vec.h"
 
@@ -40,8 +40,7 @@ inline constexpr bool kIsBf16 = false;
 template <>
 inline constexpr bool kIsBf16<Bf16> = true;
 #endif
-constexpr int kLockstepPanels = 8;       // whose V rows are read in turn, like their K rows
-constexpr uint32_t kTasksPerThread = 4;  // evens out threads that start late
+constexpr int kLockstepPanels = 8;  // whose V rows are read in turn, like their K rows
 constexpr float kMinusInf = -__builtin_inff();
 
 // The running softmax of one split. q is multiplied by the scale, tile by tile, what one dimension
@@ -596,17 +595,6 @@ void MergeHeads(const DecodeParams& params, uint64_t first, uint64_t last) {
   }
 }
 
-// Cuts [0, count) into runs, a few for each thread, and calls run(first, last) for each of them.
-template <typename Run>
-void ParallelRuns(device::Executor& executor, uint64_t count, const Run& run) {
-  const uint64_t threads = executor.concurrency();
-  const uint64_t wanted = threads == 1 ? 1 : threads * kTasksPerThread;
-  const uint64_t num_tasks = count < wanted ? count : wanted;
-  device::ParallelFor(executor, num_tasks, [&](size_t task) {
-    run(count * task / num_tasks, count * (task + 1) / num_tasks);
-  });
-}
-
 void StoreEmpty(const DecodeParams& params, const DecodeJob& job) {
   alignas(64) const float zeros[device::kMaxHeadDim] = {};
   for (uint32_t head = 0; head < params.group; ++head) {
@@ -633,19 +621,12 @@ void SparseDecode(const device::OpContext& context, const DecodeParams& params) 
   if (num_units == 0) {
     return;
   }
-  ParallelRuns(*context.executor, num_units, [&](uint64_t first, uint64_t last) {
-    switch (params.pool.kv_dtype) {
-      case DType::kF32:
-        return RunUnits<F32>(params, first, last);
-      case DType::kF16:
-        return RunUnits<F16>(params, first, last);
-      case DType::kBf16:
-        return RunUnits<Bf16>(params, first, last);
-    }
+  ParallelRuns(context, num_units, [&](uint64_t first, uint64_t last) {
+    WithTag(params.pool.kv_dtype, [&](auto tag) { RunUnits<decltype(tag)>(params, first, last); });
   });
   if (any_merge) {
     const uint64_t num_heads = uint64_t{params.num_jobs} * params.group;
-    ParallelRuns(*context.executor, num_heads, [&](uint64_t first, uint64_t last) {
+    ParallelRuns(context, num_heads, [&](uint64_t first, uint64_t last) {
       MergeHeads(params, first, last);
     });
   }
