@@ -4,12 +4,12 @@
 // What a sparse prefill attends, as every selector says it and every kernel reads it: per q head
 // and row tile ascending ranges of keys, and beside them single columns that all tiles share.
 //
-//   row tile m      rows 64 m .. 64 m + 63 of the chunk; it sees the keys below Limit(m)
-//   ranges of m     range_ptr[m] .. range_ptr[m + 1]; ascending, disjoint, not empty, within
-//   Limit(m) columns of m    n ranges leave n + 1 gaps, before, between and behind them; interval t
-//   names the
-//                   part of `columns` that lies in gap t: columns[begin] .. columns[end - 1].
-//                   Intervals of m: range_ptr[m] + m + t. Empty ones are kept.
+// Row tile m is the rows 64 m .. 64 m + 63 of the chunk. Its ranges are range_ptr[m] to
+// range_ptr[m + 1]: ascending, disjoint, not empty, none behind the tile's last row.
+//
+// n ranges leave n + 1 gaps: before, between and behind them. Interval t of the tile, in row
+// range_ptr[m] + m + t, names the columns in gap t: columns[begin] .. columns[end - 1]. Empty ones
+// are kept.
 //
 // Row i attends key j <= i when a range of its tile holds j (a windowed range: and i - j < window),
 // or one of its tile's intervals does. Nothing is in both, so nothing is attended twice.
