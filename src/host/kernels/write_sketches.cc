@@ -62,29 +62,41 @@ float PowerOf2(int32_t exponent) {
   return power;
 }
 
-float MeanOfTokens(const VF (&row)[kPanelVectors]) {
-  if constexpr (kPanelVectors == 1) {
-    return ReduceAdd(row[0]) / static_cast<float>(kSketchTokens);
-  } else {
-    return ReduceAdd(Add(row[0], row[1])) / static_cast<float>(kSketchTokens);
+// The panel's dimensions dim .. dim + 3, each less its `from`.
+void LoadRows(const Panel& panel, uint32_t dim, const float* from, VF (&rows)[4][kPanelVectors]) {
+  HIPATTN_UNROLL
+  for (uint32_t row = 0; row < 4; ++row) {
+    HIPATTN_UNROLL
+    for (int i = 0; i < kPanelVectors; ++i) {
+      rows[row][i] = Load(panel.keys + (dim + row) * kSketchTokens + i * kLanes);
+      rows[row][i] = Sub(rows[row][i], Set1(from[row]));
+    }
   }
 }
 
 // base[d] = the mean of dimension d, step[d] = 1.25 times the mean distance from it.
 void Spread(uint32_t head_dim, Panel* panel) {
-  for (uint32_t dim = 0; dim < head_dim; ++dim) {
-    VF row[kPanelVectors];
-    HIPATTN_UNROLL
-    for (int i = 0; i < kPanelVectors; ++i) {
-      row[i] = Load(panel->keys + dim * kSketchTokens + i * kLanes);
+  constexpr float kNothing[4] = {};
+  constexpr auto kTokens = static_cast<float>(kSketchTokens);
+  for (uint32_t dim = 0; dim < head_dim; dim += 4) {
+    VF rows[4][kPanelVectors];
+    LoadRows(*panel, dim, kNothing, rows);
+    float* mean = panel->base + dim;
+    SumOfRows(rows, mean);
+    for (uint32_t row = 0; row < 4; ++row) {
+      mean[row] /= kTokens;
     }
-    const float mean = MeanOfTokens(row);
-    HIPATTN_UNROLL
-    for (int i = 0; i < kPanelVectors; ++i) {
-      row[i] = Abs(Sub(row[i], Set1(mean)));
+    LoadRows(*panel, dim, mean, rows);
+    for (auto& row : rows) {
+      for (VF& distance : row) {
+        distance = Abs(distance);
+      }
     }
-    panel->base[dim] = mean;
-    panel->step[dim] = 1.25F * MeanOfTokens(row);
+    float* step = panel->step + dim;
+    SumOfRows(rows, step);
+    for (uint32_t row = 0; row < 4; ++row) {
+      step[row] = 1.25F * (step[row] / kTokens);
+    }
   }
 }
 
@@ -119,22 +131,47 @@ void WriteLevels(uint32_t head_dim, const Sketch& sketch, Panel* panel) {
   }
 }
 
+// 1 / step[d], 0 where step is 0 -> steps.
+void InvertSteps(uint32_t head_dim, Panel* panel) {
+  for (uint32_t dim = 0; dim < head_dim; dim += kLanes) {
+    const VF step = Load(panel->step + dim);
+    Store(panel->steps + dim, Select(Less(Zero(), step), Div(Set1(1.0F), step), Zero()));
+  }
+}
+
+// Codes of the dimensions dim, dim + 4, dim + 8 and dim + 12, the bits of one byte, as a float per
+// token.
+VF ByteOfCodes(const Panel& panel, uint32_t head_dim, uint32_t dim, int vector) {
+  VF byte = Zero();
+  float weight = 1.0F;
+  for (uint32_t d = dim; d < dim + kSketchTokens && d < head_dim; d += 4) {
+    const VF key = Load(panel.keys + d * kSketchTokens + vector * kLanes);
+    const VF level = Add(Mul(Sub(key, Set1(panel.base[d])), Set1(panel.steps[d])), Set1(0.5F));
+    const VF code = Floor(Min(Max(level, Zero()), Set1(3.0F)));
+    byte = MulAdd(code, Set1(weight), byte);
+    weight *= 4.0F;
+  }
+  return byte;
+}
+
+// Whole numbers up to 2^24 are exact in f32, so the lower three bytes of a word are one sum.
 void WriteCodes(uint32_t head_dim, const Sketch& sketch, const Panel& panel) {
-  for (uint32_t row = 0; row < sketch.dims / kSketchTokens; ++row) {
-    uint32_t codes[kSketchTokens] = {};
-    for (uint32_t i = 0; i < kSketchTokens && row * kSketchTokens + i < head_dim; ++i) {
-      const uint32_t dim = row * kSketchTokens + i;
-      const float* keys = panel.keys + dim * kSketchTokens;
-      const float base = panel.base[dim];
-      const float inverse = panel.step[dim] > 0 ? 1.0F / panel.step[dim] : 0.0F;
-      const uint32_t shift = i % 4 * 8 + i / 4 * 2;
-      for (uint32_t t = 0; t < kSketchTokens; ++t) {
-        const float level = (keys[t] - base) * inverse + 0.5F;
-        const float above = level > 0 ? level : 0.0F;
-        codes[t] |= static_cast<uint32_t>(static_cast<int32_t>(above < 3 ? above : 3.0F)) << shift;
-      }
+  for (uint32_t dim = 0; dim < sketch.dims; dim += kSketchTokens) {
+    alignas(64) float low[kSketchTokens];
+    alignas(64) float high[kSketchTokens];
+    for (int i = 0; i < kPanelVectors; ++i) {
+      VF three = ByteOfCodes(panel, head_dim, dim, i);
+      three = MulAdd(ByteOfCodes(panel, head_dim, dim + 1, i), Set1(0x1p8F), three);
+      three = MulAdd(ByteOfCodes(panel, head_dim, dim + 2, i), Set1(0x1p16F), three);
+      Store(low + i * kLanes, three);
+      Store(high + i * kLanes, ByteOfCodes(panel, head_dim, dim + 3, i));
     }
-    __builtin_memcpy(sketch.codes + row * kSketchTokens, codes, sizeof(codes));
+    uint32_t codes[kSketchTokens];
+    for (uint32_t t = 0; t < kSketchTokens; ++t) {
+      codes[t] = static_cast<uint32_t>(static_cast<int32_t>(low[t])) |
+                 static_cast<uint32_t>(static_cast<int32_t>(high[t])) << 24;
+    }
+    __builtin_memcpy(sketch.codes + dim, codes, sizeof(codes));
   }
 }
 
@@ -158,6 +195,7 @@ void WriteBlock(Tag tag,
     Spread(head_dim, &panel);
     const Sketch sketch = SketchAt(job.table, head_dim, block * panels + i);
     WriteLevels(head_dim, sketch, &panel);
+    InvertSteps(head_dim, &panel);
     WriteCodes(head_dim, sketch, panel);
   }
 }
