@@ -79,6 +79,7 @@ void RegisterDecode();
 void RegisterSearch();
 void RegisterSketches();
 void RegisterPrefill();
+void RegisterSparsePrefill();
 void RegisterMerge();
 void RegisterSteps();
 

@@ -62,6 +62,7 @@ int Main(int argc, char** argv) {
   RegisterSearch();
   RegisterSketches();
   RegisterPrefill();
+  RegisterSparsePrefill();
   RegisterMerge();
   RegisterSteps();
   benchmark::RunSpecifiedBenchmarks();

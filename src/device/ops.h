@@ -34,6 +34,8 @@ struct OpTable {
   Op<DecodeParams> sparse_decode;
   Op<RotatedParams> attend_rotated;
   Op<PrefillParams> dense_prefill;
+  Op<SparsePrefillParams> sparse_prefill;
+  Op<PackParams> pack_columns;
   Op<MergeParams> merge_states;
 };
 

@@ -16,6 +16,7 @@
 #define HIPATTN_DEVICE_PARAMS_H_
 
 #include "base/dtype.h"
+#include "base/prefill_mask.h"
 #include "base/tree.h"
 
 #include <cstddef>
@@ -375,6 +376,72 @@ struct PrefillParams {
   uint64_t q_row_stride, out_row_stride, lse_row_stride;  // elements
   float scale, softcap;
   DType out_dtype;
+};
+
+// ------------------------------------------------------------------------------------------
+// sparse_prefill Attention of a chunk's rows over what a mask names of their past: the ranges of
+// their row tile, then its columns, then its pruned means (FlashAttention-2, arXiv 2307.08691, over
+// the masks of MInference, arXiv 2407.02490). Causal throughout: a key behind a row never takes
+// part. A row without keys: out = 0, lse = -inf. A row's bits depend on its tile's part of the mask
+// alone.
+//
+// The K panels that a row tile names are folded in the order of the mask in tiles of up to 128
+// keys, 64 where head_dim is above 128; a range that begins inside a panel costs the whole panel.
+// Keys that a windowed range holds but a row's window does not must be finite.
+
+// The columns of a mask, or the means of blocks, lie in a panel like blocks of 16 tokens, one after
+// another: [ceil(count / 16)] of K [head_dim][16], then V [16][head_dim].
+constexpr uint64_t ColumnPanelElements(uint32_t num_columns, uint32_t head_dim) {
+  return (uint64_t{num_columns} + kPanelTokens - 1) / kPanelTokens * 2 * kPanelTokens * head_dim;
+}
+
+// Blocks that no row of a tile attends, all of whose keys every row of it could, entering as one
+// key each: the block's mean key and value, with log(tokens) added to the logit (the mean
+// correction of FlashPrefill V2, arXiv 2608.19758).
+struct PrunedMeans {
+  const float* panel;               // pool_blocks' means; NULL = no correction
+  const float* log_tokens;          // [num_blocks] natural log of the tokens of each
+  const uint32_t* interval_ptr;     // [num_tiles + 1]
+  const ColumnInterval* intervals;  // numbers of blocks, ascending and disjoint in a tile
+  uint32_t num_blocks;
+};
+
+struct SparsePrefillJob {  // q heads of one (sequence, kv head) that have the same mask
+  const uint32_t* slots;   // as in PrefillJob
+  const float* q;          // row r, head h: q + r * q_row_stride + h * head_dim
+  void* out;               // row r, head h: element r * out_row_stride + h * head_dim
+  float* lse;              // row r, head h: lse[r * lse_row_stride + h]; NULL = not wanted
+  uint32_t first_pos, num_rows, num_heads;
+  PrefillMask mask;     // num_tiles is ceil(num_rows / kRowTile)
+  const void* columns;  // pack_columns of mask.columns; not read when there are none
+  PrunedMeans means;
+};
+struct SparsePrefillParams {
+  BlockPool pool;
+  const SparsePrefillJob* jobs;
+  uint32_t num_jobs;
+  uint64_t q_row_stride, out_row_stride, lse_row_stride;  // elements
+  float scale, softcap;
+  // In (0, 1): a tile is left out where no row's largest score in it comes up to
+  // log(skip_threshold) above the row's largest so far (skip-softmax, BLASST), which leaves out
+  // weights below skip_threshold times the largest. 0: nothing is.
+  float skip_threshold;
+  DType out_dtype;
+};
+
+// ------------------------------------------------------------------------------------------
+// pack_columns The keys and values at `positions`, gathered into a column panel. Lanes behind the
+// last column are 0.
+struct PackJob {              // one mask of one (sequence, kv head)
+  const uint32_t* slots;      // block table from block 0
+  const uint32_t* positions;  // [num_columns]
+  uint32_t num_columns;
+  void* panel;  // ColumnPanelElements(num_columns, head_dim) of kv_dtype, 64-byte aligned
+};
+struct PackParams {
+  BlockPool pool;
+  const PackJob* jobs;
+  uint32_t num_jobs;
 };
 
 // ------------------------------------------------------------------------------------------

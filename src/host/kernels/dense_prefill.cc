@@ -17,6 +17,7 @@
 // A task's scratch is some 250 KB of stack: a thread that runs ops needs 512 KB.
 #include "host/kernels/dispatch.h"
 #include "host/kernels/kernels.h"
+#include "host/kernels/prefill_tiles.h"
 #include "host/kernels/token_rows.h"
 #include "host/vec/vec.h"
 
@@ -25,22 +26,11 @@
 namespace hipattn::host::HIPATTN_ISA {
 namespace {
 
-constexpr int kPanel = static_cast<int>(device::kPanelTokens);
-// A register tile: kRows x 2 vectors of sums, 2 vectors of keys or values and one query number
-// leave a few registers free.
-constexpr int kRows = kRegisters * 3 / 8;
-constexpr int kColumns = 2 * kLanes;
-constexpr int kDecays = (kRows + kLanes - 1) / kLanes * kLanes;
-constexpr int kMaxTileKeys = 128;
-constexpr int kTileFloats =
-    128 *
-    128;  // of a key tile: 64 KB, twice of which with the queries' 96 KB fits L2 caches of 512 KB
 constexpr int kQueryFloats =
     96 * 128;  // of a task's queries: tiles are widened once per 96 or more vectors
 constexpr int kMaxVectors = 192;
-constexpr float kNone = -__builtin_inff();
 
-static_assert(kMaxVectors % kRows == 0 && kColumns % kPanel == 0);
+static_assert(kMaxVectors % kRows == 0);
 
 struct Scratch {
   alignas(64) float q[kQueryFloats];               // [group of kRows][head_dim][kRows], scaled
@@ -77,19 +67,6 @@ QueryPlace PlaceOf(const Task& task, int vector) {
   return {number / task.params->group, number % task.params->group};
 }
 
-int Min(int a, int b) {
-  return a < b ? a : b;
-}
-
-int RoundUpTo(int count, int multiple) {
-  return (count + multiple - 1) / multiple * multiple;
-}
-
-// Depends on head_dim alone: tiles are part of what fixes a row's bits.
-int TileKeys(int padded_dim) {
-  return padded_dim <= kTileFloats / kMaxTileKeys ? kMaxTileKeys : kMaxTileKeys / 2;
-}
-
 void StartTask(const Task& task, Scratch* scratch) {
   const device::PrefillParams& params = *task.params;
   const float factor = params.softcap > 0 ? params.scale / params.softcap : params.scale;
@@ -115,24 +92,6 @@ void StartTask(const Task& task, Scratch* scratch) {
   for (int vector = 0; vector < task.num_vectors; ++vector) {
     Store(scratch->sums + vector * kLanes, Zero());
     scratch->max[vector] = kNone;
-  }
-}
-
-// One K panel into its half, or whole, of a column panel.
-template <typename Tag>
-void WidenPanel(Tag tag, const typename Tag::Elem* from, int head_dim, float* to) {
-  for (int dim = 0; dim < head_dim; ++dim) {
-    for (int lane = 0; lane < kPanel; lane += kLanes) {
-      Store(to + dim * kColumns + lane, Load(tag, from + dim * kPanel + lane));
-    }
-  }
-}
-
-void ClearPanel(int head_dim, float* to) {
-  for (int dim = 0; dim < head_dim; ++dim) {
-    for (int lane = 0; lane < kPanel; lane += kLanes) {
-      Store(to + dim * kColumns + lane, Zero());
-    }
   }
 }
 
@@ -163,40 +122,8 @@ void WidenValues(Tag tag, const Task& task, int64_t tile_begin, int count, Scrat
     std::byte* block = device::BlockAddress(pool, task.job->slots[token / pool.block_tokens]);
     const typename Tag::Elem* from =
         ValueRow<Tag>(block, pool, static_cast<uint32_t>(token % pool.block_tokens));
-    for (int dim = 0; dim < task.padded_dim; dim += kLanes) {
-      float* to = scratch->v + (dim / kColumns * task.tile_keys + key) * kColumns + dim % kColumns;
-      const int rest = task.head_dim - dim;
-      if (rest >= kLanes) {
-        Store(to, Load(tag, from + dim));
-      } else {
-        Store(to, rest > 0 ? LoadFirst(tag, from + dim, rest) : Zero());
-      }
-    }
-  }
-}
-
-// finish(row, sum0, sum1) gets the kColumns sums over i < count of a[i AStep + row ARowStep] b[i
-// kColumns ..] for every row, each a chain in the order of i.
-template <int AStep, int ARowStep, typename Finish>
-inline void MultiplyPanel(const float* a, const float* b, int count, const Finish& finish) {
-  VF acc[kRows][2];
-  for (int row = 0; row < kRows; ++row) {
-    acc[row][0] = Zero();
-    acc[row][1] = Zero();
-  }
-  for (int i = 0; i < count; ++i) {
-    const VF b0 = Load(b);
-    const VF b1 = Load(b + kLanes);
-    for (int row = 0; row < kRows; ++row) {
-      const VF x = Set1(a[row * ARowStep]);
-      acc[row][0] = MulAdd(x, b0, acc[row][0]);
-      acc[row][1] = MulAdd(x, b1, acc[row][1]);
-    }
-    a += AStep;
-    b += kColumns;
-  }
-  for (int row = 0; row < kRows; ++row) {
-    finish(row, acc[row][0], acc[row][1]);
+    WidenValue(
+        tag, from, task.head_dim, task.padded_dim, task.tile_keys, scratch->v + key * kColumns);
   }
 }
 
@@ -219,18 +146,6 @@ float CapScores(float softcap, int limit, float max, float* scores) {
     largest = Max(score, largest);
   }
   return ReduceMax(largest);
-}
-
-// Scores -> weights exp(score - max); their sums by lane are added to those of the tiles before.
-void WeighScores(int limit, float max, float decay, float* scores, float* sums) {
-  const VF shift = Set1(max);
-  VF sum = Zero();
-  for (int key = 0; key < limit; key += kLanes) {
-    const VF weight = Exp(Sub(Load(scores + key), shift));
-    Store(scores + key, weight);
-    sum = Add(sum, weight);
-  }
-  Store(sums, MulAdd(Load(sums), Set1(decay), sum));
 }
 
 // Softmax of a group's scores against one tile, in place. decay[i] = exp(old maximum - new maximum)
@@ -265,12 +180,6 @@ void SoftmaxRows(const Task& task,
   }
 }
 
-// o = decay o + sum, for one column panel of one row.
-inline void AddValues(float* o, float decay, VF sum0, VF sum1) {
-  Store(o, MulAdd(Load(o), Set1(decay), sum0));
-  Store(o + kLanes, MulAdd(Load(o + kLanes), Set1(decay), sum1));
-}
-
 // P.V of a group whose rows see different numbers of keys: the keys that all of them see together,
 // the rest row by row, in the same chain of sums.
 void AddUnevenValues(const Task& task,
@@ -283,10 +192,11 @@ void AddUnevenValues(const Task& task,
   for (int dim = 0; dim < task.padded_dim; dim += kColumns) {
     const float* v = scratch->v + dim * task.tile_keys;
     alignas(64) float partial[kRows * kColumns];
-    MultiplyPanel<1, kMaxTileKeys>(scratch->scores, v, common, [&](int row, VF sum0, VF sum1) {
-      Store(partial + row * kColumns, sum0);
-      Store(partial + row * kColumns + kLanes, sum1);
-    });
+    MultiplyPanel<kRows, 1, kMaxTileKeys>(
+        scratch->scores, v, common, [&](int row, VF sum0, VF sum1) {
+          Store(partial + row * kColumns, sum0);
+          Store(partial + row * kColumns + kLanes, sum1);
+        });
     for (int row = 0; row < num_rows; ++row) {
       VF sum0 = Load(partial + row * kColumns);
       VF sum1 = Load(partial + row * kColumns + kLanes);
@@ -313,7 +223,7 @@ void FoldTile(const Task& task, int first_row, const int* limits, Scratch* scrat
   const float* q = scratch->q + first_row * task.head_dim;
   for (int key = 0; key < most; key += kColumns) {
     float* scores = scratch->scores + key;
-    MultiplyPanel<kRows, 1>(
+    MultiplyPanel<kRows, kRows, 1>(
         q, scratch->k + key * task.head_dim, task.head_dim, [&](int row, VF sum0, VF sum1) {
           Store(scores + row * kMaxTileKeys, sum0);
           Store(scores + row * kMaxTileKeys + kLanes, sum1);
@@ -327,7 +237,7 @@ void FoldTile(const Task& task, int first_row, const int* limits, Scratch* scrat
   }
   for (int dim = 0; dim < task.padded_dim; dim += kColumns) {
     float* o = scratch->o + first_row * task.padded_dim + dim;
-    MultiplyPanel<1, kMaxTileKeys>(
+    MultiplyPanel<kRows, 1, kMaxTileKeys>(
         scratch->scores, scratch->v + dim * task.tile_keys, most, [&](int row, VF sum0, VF sum1) {
           AddValues(o + row * task.padded_dim, decay[row], sum0, sum1);
         });

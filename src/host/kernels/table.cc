@@ -23,6 +23,8 @@ const device::OpTable* Table() {
       .sparse_decode = SparseDecode,
       .attend_rotated = AttendRotated,
       .dense_prefill = DensePrefill,
+      .sparse_prefill = SparsePrefill,
+      .pack_columns = PackColumns,
       .merge_states = MergeStates,
   };
   return &kTable;

@@ -36,8 +36,8 @@ void AttendRow(const RowConfig& config,
     if (config.softcap > 0) {
       score = double{config.softcap} * std::tanh(score / double{config.softcap});
     }
-    scores[token] = score;
-    max_score = std::max(max_score, score);
+    scores[token] = rows.bias.empty() ? score : score + double{rows.bias[token]};
+    max_score = std::max(max_score, scores[token]);
   }
   std::vector<double> sum_values(head_dim, 0.0);
   double sum_weights = 0;

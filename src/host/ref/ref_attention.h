@@ -18,6 +18,7 @@ namespace hipattn::host::ref {
 struct TokenRows {
   std::vector<float> k;
   std::vector<float> v;
+  std::vector<float> bias;  // added to the capped score of each token; empty = none
 };
 
 // Appends the token of a block to the rows.

@@ -18,6 +18,8 @@ const device::OpTable& ReferenceOps() {
       .sparse_decode = ref::SparseDecode,
       .attend_rotated = ref::AttendRotated,
       .dense_prefill = ref::DensePrefill,
+      .sparse_prefill = ref::SparsePrefill,
+      .pack_columns = ref::PackColumns,
       .merge_states = ref::MergeStates,
   };
   return kTable;

@@ -27,6 +27,8 @@ void ScoreKeys(const device::OpContext& context, const device::ScoreKeysParams& 
 void SparseDecode(const device::OpContext& context, const device::DecodeParams& params);
 void AttendRotated(const device::OpContext& context, const device::RotatedParams& params);
 void DensePrefill(const device::OpContext& context, const device::PrefillParams& params);
+void SparsePrefill(const device::OpContext& context, const device::SparsePrefillParams& params);
+void PackColumns(const device::OpContext& context, const device::PackParams& params);
 void MergeStates(const device::OpContext& context, const device::MergeParams& params);
 
 }  // namespace ref

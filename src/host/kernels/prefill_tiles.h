@@ -1,0 +1,127 @@
+// SPDX-License-Identifier: Apache-2.0
+// SPDX-FileCopyrightText: The hipattn authors
+//
+// What the kernels of prefill share: key tiles widened to column panels of floats, their products
+// with a few query vectors in registers, and the steps of the online softmax. Compiled once per
+// instruction set.
+//
+// A tile of keys is [column panel][head_dim][kColumns keys], one of values [column panel][key]
+// [kColumns dimensions]: both are read front to back.
+#ifndef HIPATTN_HOST_KERNELS_PREFILL_TILES_H_
+#define HIPATTN_HOST_KERNELS_PREFILL_TILES_H_
+
+#include "device/params.h"
+#include "host/vec/vec.h"
+
+namespace hipattn::host::HIPATTN_ISA {
+
+inline constexpr int kPanel = static_cast<int>(device::kPanelTokens);
+// A register tile: kRows x 2 vectors of sums, 2 vectors of keys or values and one query number
+// leave a few registers free.
+inline constexpr int kRows = kRegisters * 3 / 8;
+inline constexpr int kColumns = 2 * kLanes;
+inline constexpr int kDecays = (kRows + kLanes - 1) / kLanes * kLanes;
+inline constexpr int kMaxTileKeys = 128;
+inline constexpr int kTileFloats =
+    128 *
+    128;  // of a key tile: 64 KB, twice of which with the queries' 96 KB fits L2 caches of 512 KB
+inline constexpr float kNone = -__builtin_inff();
+
+static_assert(kColumns % kPanel == 0);
+
+static inline int Min(int a, int b) {
+  return a < b ? a : b;
+}
+
+static constexpr int RoundUpTo(int count, int multiple) {
+  return (count + multiple - 1) / multiple * multiple;
+}
+
+// Depends on head_dim alone: tiles are part of what fixes a row's bits.
+static inline int TileKeys(int padded_dim) {
+  return padded_dim <= kTileFloats / kMaxTileKeys ? kMaxTileKeys : kMaxTileKeys / 2;
+}
+
+// One K panel into its half, or whole, of a column panel.
+template <typename Tag>
+static inline void WidenPanel(Tag tag, const typename Tag::Elem* from, int head_dim, float* to) {
+  for (int dim = 0; dim < head_dim; ++dim) {
+    for (int lane = 0; lane < kPanel; lane += kLanes) {
+      Store(to + dim * kColumns + lane, Load(tag, from + dim * kPanel + lane));
+    }
+  }
+}
+
+static inline void ClearPanel(int head_dim, float* to) {
+  for (int dim = 0; dim < head_dim; ++dim) {
+    for (int lane = 0; lane < kPanel; lane += kLanes) {
+      Store(to + dim * kColumns + lane, Zero());
+    }
+  }
+}
+
+// One value into its row of a tile of tile_keys values; dimensions up to padded_dim are zeros.
+template <typename Tag>
+static inline void WidenValue(Tag tag,
+                              const typename Tag::Elem* from,
+                              int head_dim,
+                              int padded_dim,
+                              int tile_keys,
+                              float* to) {
+  for (int dim = 0; dim < padded_dim; dim += kLanes) {
+    float* place = to + dim / kColumns * tile_keys * kColumns + dim % kColumns;
+    const int rest = head_dim - dim;
+    if (rest >= kLanes) {
+      Store(place, Load(tag, from + dim));
+    } else {
+      Store(place, rest > 0 ? LoadFirst(tag, from + dim, rest) : Zero());
+    }
+  }
+}
+
+// finish(row, sum0, sum1) gets the kColumns sums over i < count of a[i AStep + row ARowStep] b[i
+// kColumns ..] for every row, each a chain in the order of i.
+template <int Rows, int AStep, int ARowStep, typename Finish>
+static inline void MultiplyPanel(const float* a, const float* b, int count, const Finish& finish) {
+  VF acc[Rows][2];
+  for (int row = 0; row < Rows; ++row) {
+    acc[row][0] = Zero();
+    acc[row][1] = Zero();
+  }
+  for (int i = 0; i < count; ++i) {
+    const VF b0 = Load(b);
+    const VF b1 = Load(b + kLanes);
+    for (int row = 0; row < Rows; ++row) {
+      const VF x = Set1(a[row * ARowStep]);
+      acc[row][0] = MulAdd(x, b0, acc[row][0]);
+      acc[row][1] = MulAdd(x, b1, acc[row][1]);
+    }
+    a += AStep;
+    b += kColumns;
+  }
+  for (int row = 0; row < Rows; ++row) {
+    finish(row, acc[row][0], acc[row][1]);
+  }
+}
+
+// Scores -> weights exp(score - max); their sums by lane are added to those of the tiles before.
+static inline void WeighScores(int limit, float max, float decay, float* scores, float* sums) {
+  const VF shift = Set1(max);
+  VF sum = Zero();
+  for (int key = 0; key < limit; key += kLanes) {
+    const VF weight = Exp(Sub(Load(scores + key), shift));
+    Store(scores + key, weight);
+    sum = Add(sum, weight);
+  }
+  Store(sums, MulAdd(Load(sums), Set1(decay), sum));
+}
+
+// o = decay o + sum, for one column panel of one row.
+static inline void AddValues(float* o, float decay, VF sum0, VF sum1) {
+  Store(o, MulAdd(Load(o), Set1(decay), sum0));
+  Store(o + kLanes, MulAdd(Load(o + kLanes), Set1(decay), sum1));
+}
+
+}  // namespace hipattn::host::HIPATTN_ISA
+
+#endif  // HIPATTN_HOST_KERNELS_PREFILL_TILES_H_

@@ -1,0 +1,98 @@
+// SPDX-License-Identifier: Apache-2.0
+// SPDX-FileCopyrightText: The hipattn authors
+//
+// Skip-softmax is left out: it may change a result by the weights it skips and no more.
+#include "host/ref/ref_attention.h"
+#include "host/ref/reference_table.h"
+
+namespace hipattn::host::ref {
+namespace {
+
+// The keys of the text and those of the means that one row attends.
+class RowKeys {
+ public:
+  RowKeys(const device::BlockPool& pool, const device::SparsePrefillJob& job, uint32_t row)
+      : pool_(pool), job_(job), tile_(row / kRowTile), position_(job.first_pos + row) {
+    AddRanges();
+    AddColumns();
+    AddMeans();
+  }
+  const TokenRows& rows() const { return rows_; }
+  size_t size() const { return rows_.bias.size(); }
+
+ private:
+  void AddKey(uint32_t key) {
+    AddToken(pool_, job_.slots[key / pool_.block_tokens], key % pool_.block_tokens, &rows_);
+    rows_.bias.push_back(0);
+  }
+  void AddRanges() {
+    for (uint32_t i = job_.mask.range_ptr[tile_]; i < job_.mask.range_ptr[tile_ + 1]; ++i) {
+      const MaskRange& range = job_.mask.ranges[i];
+      for (uint32_t key = range.begin; key < range.end && key <= position_; ++key) {
+        if (range.windowed == 0 || position_ - key < job_.mask.window) {
+          AddKey(key);
+        }
+      }
+    }
+  }
+  // From the mask, not from the packed panel: the two ops check each other.
+  void AddColumns() {
+    const uint32_t first = job_.mask.range_ptr[tile_] + tile_;
+    const uint32_t last = job_.mask.range_ptr[tile_ + 1] + tile_ + 1;
+    for (uint32_t i = first; i < last; ++i) {
+      for (uint32_t j = job_.mask.intervals[i].begin; j < job_.mask.intervals[i].end; ++j) {
+        if (job_.mask.columns[j] <= position_) {
+          AddKey(job_.mask.columns[j]);
+        }
+      }
+    }
+  }
+  void AddMeans() {
+    const device::PrunedMeans& means = job_.means;
+    if (means.panel == nullptr) {
+      return;
+    }
+    for (uint32_t i = means.interval_ptr[tile_]; i < means.interval_ptr[tile_ + 1]; ++i) {
+      for (uint32_t n = means.intervals[i].begin; n < means.intervals[i].end; ++n) {
+        const uint32_t lane = n % device::kPanelTokens;
+        const float* panel = means.panel + device::ColumnPanelElements(n - lane, pool_.head_dim);
+        for (uint32_t dim = 0; dim < pool_.head_dim; ++dim) {
+          rows_.k.push_back(panel[size_t{dim} * device::kPanelTokens + lane]);
+          rows_.v.push_back(panel[(size_t{device::kPanelTokens} + lane) * pool_.head_dim + dim]);
+        }
+        rows_.bias.push_back(means.log_tokens[n]);
+      }
+    }
+  }
+
+  const device::BlockPool& pool_;
+  const device::SparsePrefillJob& job_;
+  uint32_t tile_;
+  uint32_t position_;
+  TokenRows rows_;
+};
+
+}  // namespace
+
+void SparsePrefill(const device::OpContext&, const device::SparsePrefillParams& params) {
+  const device::BlockPool& pool = params.pool;
+  const RowConfig config{pool.head_dim, params.scale, params.softcap, params.out_dtype};
+  for (uint32_t job_idx = 0; job_idx < params.num_jobs; ++job_idx) {
+    const device::SparsePrefillJob& job = params.jobs[job_idx];
+    for (uint32_t row = 0; row < job.num_rows; ++row) {
+      const RowKeys keys(pool, job, row);
+      for (uint32_t head = 0; head < job.num_heads; ++head) {
+        const size_t in_head = size_t{head} * pool.head_dim;
+        AttendRow(config,
+                  job.q + row * params.q_row_stride + in_head,
+                  keys.rows(),
+                  keys.size(),
+                  job.out,
+                  row * params.out_row_stride + in_head,
+                  job.lse == nullptr ? nullptr : job.lse + row * params.lse_row_stride + head);
+      }
+    }
+  }
+}
+
+}  // namespace hipattn::host::ref
