@@ -11,8 +11,12 @@
 //   share_%               blocks attended of all blocks
 //   even_ratio            dense/sparse if dense decoding read KV no faster than the sparse step's
 //                         attention does (of the least times)
-// step/.../mode:auto compares AUTO at a text short enough to be dense with DENSE: auto_cost_% is
-// what AUTO adds.
+// step/.../mode:auto compares AUTO at a text short enough to be dense with DENSE, three equal texts
+// in turn: AUTO, DENSE and, to show what the comparison can tell apart, DENSE once more.
+//   auto_cost_%           what AUTO adds to the mean step, its share of finished blocks included;
+//                         the slowest 2 % of the steps of each text, which something disturbed, are
+//                         left out
+//   control_%             the same of the second DENSE text
 #include "hipattn/hipattn.h"
 
 #include "bench/line.h"
@@ -22,6 +26,7 @@
 
 #include <algorithm>
 #include <memory>
+#include <numeric>
 #include <string>
 #include <vector>
 
@@ -51,7 +56,7 @@ struct SequenceCloser {
 using EnginePtr = std::unique_ptr<hipattn_engine_t, EngineCloser>;
 using SequencePtr = std::unique_ptr<hipattn_sequence_t, SequenceCloser>;
 
-// Two texts of the same random keys, one of which attends densely.
+// Texts of the same random keys: one of the shape's mode, the others attend densely.
 class Texts {
  public:
   explicit Texts(const Shape& shape)
@@ -71,12 +76,18 @@ class Texts {
     attention.decode_mode = shape.mode == Mode::kAuto ? HIPATTN_DECODE_AUTO : HIPATTN_DECODE_SPARSE;
     attention.rerank_tokens = shape.mode == Mode::kTree ? HIPATTN_NONE : 0;
     text_ = NewText(attention);
+    if (shape.mode == Mode::kAuto) {
+      attention = HIPATTN_ATTENTION_OPTIONS_INIT;
+      attention.decode_mode = HIPATTN_DECODE_DENSE;
+      control_ = NewText(attention);
+    }
     out_.resize(kKvHeads * shape.group * shape.head_dim);
   }
 
   bool ok() const { return ok_; }
   hipattn_sequence_t* text() const { return text_.get(); }
   hipattn_sequence_t* dense() const { return dense_.get(); }
+  hipattn_sequence_t* control() const { return control_.get(); }
 
   // Seconds of one token in one layer.
   double Step(hipattn_sequence_t* sequence, uint32_t layer, uint64_t step) {
@@ -136,7 +147,7 @@ class Texts {
   const std::vector<float> numbers_;
   std::vector<float> out_;
   EnginePtr engine_;
-  SequencePtr text_, dense_;
+  SequencePtr text_, dense_, control_;
   hipattn_sequence_t* sequence_ = nullptr;
   bool ok_ = true;
 };
@@ -145,6 +156,42 @@ double Median(std::vector<double> times) {
   std::nth_element(
       times.begin(), times.begin() + static_cast<std::ptrdiff_t>(times.size() / 2), times.end());
   return times[times.size() / 2];
+}
+
+// Without the slowest 2 %.
+double QuietMean(std::vector<double> times) {
+  std::sort(times.begin(), times.end());
+  times.resize(times.size() - times.size() / 50);
+  return std::accumulate(times.begin(), times.end(), 0.0) / static_cast<double>(times.size());
+}
+
+void RunAuto(benchmark::State& state, const Shape& shape) {
+  Texts texts(shape);
+  hipattn_sequence_t* const sequences[] = {texts.dense(), texts.text(), texts.control()};
+  std::vector<double> times[3];
+  std::vector<size_t> order = {0, 1, 2};
+  uint64_t step = 0;
+  for (auto _ : state) {
+    double sum = 0.0;
+    for (const size_t i : order) {
+      times[i].push_back(
+          texts.Step(sequences[i], static_cast<uint32_t>(step % kLayers), step / kLayers));
+      sum += times[i].back();
+    }
+    state.SetIterationTime(sum);
+    if (++step % kLayers == 0) {
+      std::next_permutation(order.begin(), order.end());
+    }
+  }
+  if (!texts.ok()) {
+    state.SkipWithError(hipattn_last_error_message());
+    return;
+  }
+  const double dense = QuietMean(times[0]);
+  state.counters["auto_us"] = QuietMean(times[1]) * 1e6;
+  state.counters["dense_us"] = dense * 1e6;
+  state.counters["auto_cost_%"] = 100.0 * (QuietMean(times[1]) / dense - 1.0);
+  state.counters["control_%"] = 100.0 * (QuietMean(times[2]) / dense - 1.0);
 }
 
 void RunStep(benchmark::State& state, const Shape& shape) {
@@ -181,12 +228,6 @@ void RunStep(benchmark::State& state, const Shape& shape) {
   const auto steps = static_cast<double>(step);
   const double least_sparse = *std::min_element(sparse.begin(), sparse.end());
   const double least_dense = *std::min_element(dense.begin(), dense.end());
-  if (shape.mode == Mode::kAuto) {
-    state.counters["auto_us"] = least_sparse * 1e6;
-    state.counters["dense_us"] = least_dense * 1e6;
-    state.counters["auto_cost_%"] = 100.0 * (Median(sparse) / Median(dense) - 1.0);
-    return;
-  }
   state.counters["sparse_us"] = least_sparse * 1e6;
   state.counters["dense_us"] = least_dense * 1e6;
   state.counters["dense/sparse"] = least_dense / least_sparse;
@@ -217,7 +258,10 @@ void RegisterStep(const Shape& shape) {
       "/group:" + std::to_string(shape.group) + "/dtype:bf16/mode:" + NameOf(shape.mode) +
       "/threads:" + std::to_string(shape.num_threads);
   benchmark::RegisterBenchmark(name.c_str(),
-                               [=](benchmark::State& state) { RunStep(state, shape); })
+                               [=](benchmark::State& state) {
+                                 shape.mode == Mode::kAuto ? RunAuto(state, shape)
+                                                           : RunStep(state, shape);
+                               })
       ->UseManualTime()
       ->Unit(benchmark::kMicrosecond)
       ->Iterations(shape.mode == Mode::kAuto ? 2000 : kIterations / 2);

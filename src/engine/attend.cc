@@ -67,6 +67,19 @@ Status CheckLength(const Call& call, const Part& part) {
   return Status::Ok();
 }
 
+// Blocks that the part's trees and sketches are to cover. Dense steps read neither, so there they
+// follow eight blocks at a time, which costs less than eight times one.
+uint64_t IndexBlocks(const Call& call, const Part& part) {
+  constexpr uint64_t kLateBlocks = 8;
+  const uint64_t end = part.first_pos + part.num_rows;
+  const uint64_t finished = end / call.options().block_tokens;
+  const bool dense = part.decode && call.args.external_blocks == nullptr &&
+                     DecodesDense(part.sequence->options, end - 1);
+  return dense ? std::max(finished / kLateBlocks * kLateBlocks,
+                          part.layer->heads[0].store.summarized_blocks())
+               : finished;
+}
+
 // Fills call.parts. Everything that can be wrong is found here.
 Status PrepareParts(Call* call) {
   const AttendArgs& args = call->args;
@@ -84,6 +97,7 @@ Status PrepareParts(Call* call) {
     part.first_row = call->num_rows;
     part.decode =
         args.phase == Phase::kDecode || (args.phase == Phase::kByLength && part.num_rows == 1);
+    part.index_blocks = IndexBlocks(*call, part);
     call->num_rows += part.num_rows;
     part.sequence->audits.Save(args.layer);
     HIPATTN_RETURN_IF_ERROR(CheckLength(*call, part));
@@ -175,14 +189,10 @@ Status Summarize(Call& call, Wants wants, Make make) {
   return Status::Ok();
 }
 
-// Brings the trees up to the blocks that the new tokens finish.
+// Brings the trees up to index_blocks.
 Status UpdateTrees(Call& call) {
-  const uint32_t block_tokens = call.options().block_tokens;
-  const auto finished = [&](const Part& part) {
-    return (part.first_pos + part.num_rows) / block_tokens;
-  };
-  const auto behind = [&](const Part& part, const HeadStore& store) {
-    return store.summarized_blocks() < finished(part);
+  const auto behind = [](const Part& part, const HeadStore& store) {
+    return store.summarized_blocks() < part.index_blocks;
   };
   bool any = false;
   for (const Part& part : call.parts) {
@@ -201,7 +211,7 @@ Status UpdateTrees(Call& call) {
         return store.RebuildJob(part.sequence->context);
       }));
   return Summarize(call, behind, [&](const Part& part, HeadStore& store) {
-    return store.AppendJob(part.sequence->context, finished(part));
+    return store.AppendJob(part.sequence->context, part.index_blocks);
   });
 }
 
@@ -213,10 +223,9 @@ Status UpdateSketches(Call& call) {
       jobs.Grow(*engine.device, call.parts.size() * call.options().num_kv_heads));
   uint32_t count = 0;
   for (const Part& part : call.parts) {
-    const uint64_t finished = (part.first_pos + part.num_rows) / call.options().block_tokens;
     for (const HeadState& head : part.layer->heads) {
-      if (part.sequence->context.sketches && head.store.summarized_blocks() < finished) {
-        jobs[count++] = head.store.SketchJob(finished);
+      if (part.sequence->context.sketches && head.store.summarized_blocks() < part.index_blocks) {
+        jobs[count++] = head.store.SketchJob(part.index_blocks);
       }
     }
   }
@@ -294,10 +303,9 @@ void Commit(Call& call) {
     if (!part.sequence->context.summaries) {
       continue;
     }
-    const uint64_t blocks = part.layer->tokens / call.options().block_tokens;
     for (HeadState& head : part.layer->heads) {
-      if (head.store.summarized_blocks() < blocks) {
-        head.store.MarkSummarized(blocks);
+      if (head.store.summarized_blocks() < part.index_blocks) {
+        head.store.MarkSummarized(part.index_blocks);
       }
     }
   }

@@ -24,8 +24,9 @@ struct Part {
   uint32_t index = 0;      // of the sequence in the call
   uint64_t first_pos = 0;  // position of the first new token
   uint32_t num_rows = 0;
-  uint64_t first_row = 0;  // row of the call's q, k, v and out
-  bool decode = false;     // every row is a decode step
+  uint64_t first_row = 0;     // row of the call's q, k, v and out
+  bool decode = false;        // every row is a decode step
+  uint64_t index_blocks = 0;  // of trees and sketches, after the call
 };
 
 // What a call adds to the engine's stats when it succeeds.
@@ -38,6 +39,12 @@ struct CallStats {
   double recall_sum = 0.0;
   uint64_t recall_count = 0;
 };
+
+// Whether a decode step at `pos` attends every key, unless the caller names the blocks.
+inline bool DecodesDense(const AttentionOptions& options, uint64_t pos) {
+  return options.decode() == DecodeMode::kDense ||
+         (options.decode() == DecodeMode::kAuto && pos + 1 <= options.dense_up_to_tokens);
+}
 
 struct Call {
   EngineState& engine;

@@ -32,6 +32,8 @@ struct Task {
   Row* row;
   uint32_t kv_head;
   uint32_t budget_tokens;
+  bool scans = false;      // all sketches choose, because what the tree keeps does not do
+  bool reselects = false;  // the last search's scores choose
   SearchRead read = {};
 
   HeadState& head() const { return row->part->layer->heads[kv_head]; }
@@ -58,14 +60,12 @@ uint32_t FirstStage(const Call& call, const Row& row, uint32_t stages) {
 void Classify(const Call& call, Row* row) {
   LayerState& layer = *row->part->layer;
   const AttentionOptions& options = row->part->sequence->options;
-  const bool short_text = row->pos + 1 <= options.dense_up_to_tokens;
   if (call.args.external_blocks != nullptr) {
     row->mode = StepMode::kExternal;
     row->partition = PartitionAt(options, row->pos, static_cast<int64_t>(row->pos));
     return;
   }
-  if (options.decode() == DecodeMode::kDense ||
-      (options.decode() == DecodeMode::kAuto && short_text)) {
+  if (DecodesDense(options, row->pos)) {
     row->mode = StepMode::kDense;
     return;
   }
@@ -98,6 +98,7 @@ class Wave {
   Status VerifyRecall();
   Status SaveSearch(const Row& row);
   Status GrowBudgets(std::vector<Task>* tasks);
+  Status Grow(Task* task, bool* grown);
   Status FinishRow(const Row& row);
   std::vector<Task> AllTasks();
   float* StepLse(const Row& row, uint32_t kv_head) const {
@@ -175,13 +176,18 @@ Status Wave::SelectOne(Task* task) {
         picks, picks + count, std::back_inserter(head.leaves), [](int32_t b) { return b >= 0; });
     head.leaf_tokens = call_.options().block_tokens;
   } else if (row.searches) {
-    const bool scans = row.part->sequence->audits.at(call_.args.layer, task->kv_head).scanned;
+    const bool scans =
+        task->scans || row.part->sequence->audits.at(call_.args.layer, task->kv_head).scanned;
     const SelectContext context = {engine_, *row.part->sequence, call_.args.layer, false, scans};
     const BlockQuery query = {
         call_.Q(row.row, task->kv_head), call_.q_row_stride(), row.pos, 1, row.partition};
-    HIPATTN_RETURN_IF_ERROR(row.stage == 0
-                                ? Select(context, query, task->budget_tokens, &head, &task->read)
-                                : ResumeStaged(context, query, row.stage, &head, &task->read));
+    if (task->reselects) {
+      Reselect(context, task->budget_tokens / call_.options().block_tokens, &head);
+    } else {
+      HIPATTN_RETURN_IF_ERROR(row.stage == 0
+                                  ? Select(context, query, task->budget_tokens, &head, &task->read)
+                                  : ResumeStaged(context, query, row.stage, &head, &task->read));
+    }
   }
   return PlanList(engine_,
                   *row.part->sequence,
@@ -274,33 +280,33 @@ Status Wave::SaveSearch(const Row& row) {
   return Status::Ok();
 }
 
-// min_recall: heads whose estimate is too low search again with twice the budget, at the latest
-// until it covers the text.
+// min_recall: heads that attend too little select more, at the latest all of the text.
 Status Wave::GrowBudgets(std::vector<Task>* tasks) {
-  while (true) {
-    std::vector<Task> again;
-    for (const Task& task : *tasks) {
-      const AttentionOptions& options = task.row->part->sequence->options;
-      if (!task.row->searches || options.min_recall <= 0.0F) {
-        continue;
-      }
-      const core::Partition& partition = task.row->partition;
-      if (partition.window_begin - partition.sink_end <= int64_t{task.budget_tokens}) {
-        continue;
-      }
-      HIPATTN_ASSIGN_OR_RETURN(const float least,
-                               LeastEstimate(engine_, *task.row->part->layer, task.kv_head));
-      if (least < options.min_recall) {
-        again.push_back(
-            {task.row,
-             task.kv_head,
-             task.budget_tokens > UINT32_MAX / 2 ? task.budget_tokens : 2 * task.budget_tokens});
-      }
-    }
-    if (again.empty()) {
-      return Status::Ok();
-    }
+  std::erase_if(*tasks, [](const Task& task) {
+    return !task.row->searches || task.row->part->sequence->options.min_recall <= 0.0F;
+  });
+  while (!tasks->empty()) {
     HIPATTN_RETURN_IF_ERROR(call_.CheckCancelled());
+    std::vector<char> grown(tasks->size());
+    {
+      const Timer timer(&call_.stats.search_ns);
+      HIPATTN_RETURN_IF_ERROR(ParallelTasks(engine_, tasks->size(), [&](size_t i) {
+        bool grows = false;
+        Status status = Grow(&(*tasks)[i], &grows);
+        grown[i] = grows ? 1 : 0;
+        return status;
+      }));
+    }
+    std::vector<Task> again;
+    for (size_t i = 0; i < tasks->size(); ++i) {
+      Task& task = (*tasks)[i];
+      call_.stats.search_keys_read += task.read.keys;
+      call_.stats.search_bytes_read += task.read.bytes;
+      task.read = {};
+      if (grown[i] != 0) {
+        again.push_back(task);
+      }
+    }
     HIPATTN_RETURN_IF_ERROR(SelectAll(again));
     HIPATTN_RETURN_IF_ERROR(AttendAll(again));
     for (const Task& task : again) {
@@ -308,6 +314,49 @@ Status Wave::GrowBudgets(std::vector<Task>* tasks) {
     }
     tasks->swap(again);
   }
+  return Status::Ok();
+}
+
+// Sets how the task goes on; *grown is false when it attends enough.
+Status Wave::Grow(Task* task, bool* grown) {
+  const Part& part = *task->row->part;
+  const core::Partition& partition = task->row->partition;
+  const uint32_t block_tokens = call_.options().block_tokens;
+  const int64_t range = partition.window_begin - partition.sink_end;
+  task->read = {};
+  task->reselects = false;
+  *grown = false;
+  if (range <= int64_t{task->budget_tokens}) {
+    return Status::Ok();
+  }
+  HIPATTN_ASSIGN_OR_RETURN(
+      const RecallNeed need,
+      NeedOf(engine_, *part.sequence, call_.args.layer, task->kv_head, &task->read));
+  if (need.reached) {
+    return Status::Ok();
+  }
+  *grown = true;
+  const int64_t all = RoundUp(range, int64_t{block_tokens});
+  if (!part.sequence->options.keeps_sketches()) {
+    task->budget_tokens = static_cast<uint32_t>(std::min(2 * int64_t{task->budget_tokens}, all));
+    return Status::Ok();
+  }
+  const core::NodeRange blocks =
+      core::MeetingNodes({partition.sink_end, partition.window_begin, kMaxTokens}, block_tokens);
+  const int64_t wanted = int64_t{need.blocks} * block_tokens;
+  if (wanted != 0) {
+    // At least a 16th more, so that a few rounds come to an end.
+    const int64_t least = RoundUp(task->budget_tokens + task->budget_tokens / 16, block_tokens);
+    const auto kept = static_cast<int64_t>(task->head().walk.pending().size());
+    task->budget_tokens =
+        static_cast<uint32_t>(std::min(std::max(wanted, least), kept * block_tokens));
+    task->reselects = true;
+  } else if (task->head().walk.pending().size() < static_cast<uint64_t>(blocks.size())) {
+    task->scans = true;
+  } else {
+    task->budget_tokens = static_cast<uint32_t>(all);
+  }
+  return Status::Ok();
 }
 
 // The true share: dense attention's lse beside the step's.

@@ -240,6 +240,28 @@ TEST(Sketches, SearchSwitchedOnLateSeesTheWholeText) {
   EXPECT_EQ(DecodeSteps(*late, 3000, 5), DecodeSteps(*early, 3000, 5));
 }
 
+// Dense steps of AUTO let the index fall behind; whatever reads it finds it whole.
+TEST(Sketches, StepsAfterDenseOnesSelectTheSame) {
+  const auto engine = NewEngine(SmallEngine());
+  AttentionOptions options = Sketched(256, 1024);
+  options.decode_mode = static_cast<uint32_t>(DecodeMode::kAuto);
+  options.dense_up_to_tokens = 2190;
+  const Steps want = DecodeSteps(*Read(engine, options, 2190), 2190, 30);
+
+  const auto grown = Read(engine, options, 2000);
+  DecodeSteps(*grown, 2000, 110);
+  auto fork = std::move(grown->Fork(2105).value());
+  DecodeSteps(*grown, 2110, 80);
+  EXPECT_EQ(DecodeSteps(*grown, 2190, 30), want);
+
+  DecodeSteps(*fork, 2105, 85);
+  EXPECT_EQ(DecodeSteps(*fork, 2190, 30), want) << "fork";
+
+  ASSERT_TRUE(grown->Truncate(2150).ok());
+  DecodeSteps(*grown, 2150, 40);
+  EXPECT_EQ(DecodeSteps(*grown, 2190, 30), want) << "truncate";
+}
+
 TEST(Sketches, WhetherTheyAreKeptIsFixedOnceThereAreTokens) {
   const auto engine = NewEngine(SmallEngine());
   const auto resolve = [&](uint32_t rerank) {
