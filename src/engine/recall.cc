@@ -3,9 +3,12 @@
 #include "engine/recall.h"
 
 #include "core/search/recall.h"
+#include "core/search/recall_sample.h"
 #include "engine/call.h"
 
 #include <algorithm>
+#include <cmath>
+#include <limits>
 #include <vector>
 
 namespace hipattn::engine {
@@ -15,8 +18,136 @@ bool GivesEstimates(const AttentionOptions& options) {
   return options.searches_tree() && options.scorer_kind() == Scorer::kCuboidMean;
 }
 
-// Estimates of one kv head's q heads -> estimates[group].
-Status EstimateHead(EngineState& engine, LayerState& layer, uint32_t kv_head, float* estimates) {
+// Scores of blocks by the sketches of their keys, for each q head of a group -> scores[group].
+Status ScoreForEach(EngineState& engine,
+                    const HeadStore& store,
+                    const float* q,
+                    std::span<const int32_t> blocks,
+                    Scratch<float>* scores) {
+  const EngineOptions& options = engine.options;
+  const uint32_t group = options.group();
+  Scratch<int32_t> list;
+  Scratch<device::ScoreSketchJob> jobs;
+  HIPATTN_RETURN_IF_ERROR(list.Grow(*engine.device, blocks.size()));
+  HIPATTN_RETURN_IF_ERROR(jobs.Grow(*engine.device, group));
+  HIPATTN_RETURN_IF_ERROR(scores->Grow(*engine.device, group * blocks.size()));
+  std::copy(blocks.begin(), blocks.end(), list.data());
+  for (uint32_t g = 0; g < group; ++g) {
+    jobs[g] = {store.sketches(),
+               list.data(),
+               0,
+               static_cast<uint32_t>(blocks.size()),
+               {q + uint64_t{g} * options.head_dim, 0, 1, 1},
+               scores->data() + g * blocks.size()};
+  }
+  const device::ScoreSketchParams params = {
+      jobs.data(), group, options.head_dim, options.block_tokens, options.softmax_scale};
+  return LaunchAndSync(engine, engine.device->ops().score_sketches, params);
+}
+
+double LogSumExp(std::span<const double> values) {
+  const double top = *std::max_element(values.begin(), values.end());
+  double sum = 0.0;
+  for (const double value : values) {
+    sum += std::exp(value - top);
+  }
+  return top + std::log(sum);
+}
+
+// Log masses of the keys of `blocks` in [lo, hi), by their keys -> log_masses[group][blocks].
+Status SumKeys(EngineState& engine,
+               const HeadStore& store,
+               const float* q,
+               std::span<const int32_t> blocks,
+               const core::Partition& range,
+               std::vector<double>* log_masses) {
+  const EngineOptions& options = engine.options;
+  const uint32_t group = options.group();
+  std::vector<uint32_t> tokens;
+  std::vector<size_t> ends;
+  for (const int32_t block : blocks) {
+    const int64_t begin = int64_t{block} * options.block_tokens;
+    const int64_t end = std::min(begin + options.block_tokens, range.window_begin);
+    for (int64_t t = std::max(begin, range.sink_end); t < end; ++t) {
+      tokens.push_back(static_cast<uint32_t>(t));
+    }
+    ends.push_back(tokens.size());
+  }
+  Scratch<uint32_t> list;
+  Scratch<float> scores;
+  Scratch<device::ScoreKeysJob> jobs;
+  HIPATTN_RETURN_IF_ERROR(list.Grow(*engine.device, tokens.size()));
+  HIPATTN_RETURN_IF_ERROR(scores.Grow(*engine.device, group * tokens.size()));
+  HIPATTN_RETURN_IF_ERROR(jobs.Grow(*engine.device, group));
+  std::copy(tokens.begin(), tokens.end(), list.data());
+  for (uint32_t g = 0; g < group; ++g) {
+    jobs[g] = {store.slots(),
+               list.data(),
+               nullptr,
+               static_cast<uint32_t>(tokens.size()),
+               {q + uint64_t{g} * options.head_dim, 0, 1, 1},
+               nullptr,
+               scores.data() + g * tokens.size()};
+  }
+  const device::ScoreKeysParams params = {engine.pool.view(), {}, jobs.data(), group};
+  HIPATTN_RETURN_IF_ERROR(LaunchAndSync(engine, engine.device->ops().score_keys, params));
+  const auto scale = static_cast<double>(options.softmax_scale);
+  const auto softcap = static_cast<double>(options.logit_softcap);
+  std::vector<double> logits;
+  log_masses->clear();
+  for (uint32_t g = 0; g < group; ++g) {
+    for (size_t i = 0, begin = 0; i < ends.size(); begin = ends[i++]) {
+      logits.clear();
+      for (size_t t = begin; t < ends[i]; ++t) {
+        const double logit = scale * static_cast<double>(scores[g * tokens.size() + t]);
+        logits.push_back(softcap > 0.0 ? softcap * std::tanh(logit / softcap) : logit);
+      }
+      log_masses->push_back(LogSumExp(logits));
+    }
+  }
+  return Status::Ok();
+}
+
+// What the last search of a kv head left out, by its sketches and a few of its keys.
+Status SampleHead(EngineState& engine,
+                  const LayerState& layer,
+                  uint32_t kv_head,
+                  core::RecallSample* sample,
+                  SearchRead* read) {
+  const EngineOptions& options = engine.options;
+  const uint32_t group = options.group();
+  const HeadState& head = layer.heads[kv_head];
+  const core::Partition& range = layer.search_partition;
+  const float* q = layer.search_q.data() + uint64_t{kv_head} * group * options.head_dim;
+  // All that meets the range is complete: the window is at least a block.
+  sample->List(
+      core::MeetingNodes({range.sink_end, range.window_begin, kMaxTokens}, options.block_tokens),
+      head.walk.tree().blocks(),
+      head.walk.blocks());
+  Scratch<float> scores;
+  if (!sample->blocks().empty()) {
+    HIPATTN_RETURN_IF_ERROR(ScoreForEach(engine, head.store, q, sample->blocks(), &scores));
+  }
+  sample->Draw({scores.data(), group * sample->blocks().size()},
+               {layer.search_lse.data() + uint64_t{kv_head} * group, group});
+  std::vector<double> log_masses;
+  if (!sample->drawn().empty()) {
+    HIPATTN_RETURN_IF_ERROR(SumKeys(engine, head.store, q, sample->drawn(), range, &log_masses));
+  }
+  sample->Accept(log_masses);
+  const uint64_t sketch_tokens = sample->blocks().size() * options.block_tokens;
+  const uint64_t key_tokens = sample->drawn().size() * options.block_tokens;
+  read->keys += sketch_tokens + key_tokens;
+  read->bytes += sketch_tokens / device::kSketchTokens * device::SketchBytes(options.head_dim) +
+                 key_tokens * options.head_dim * DTypeBytes(options.kv());
+  return Status::Ok();
+}
+
+// Estimates of one kv head's q heads by the summaries of the tree (SPEC D36) -> estimates[group].
+Status EstimateBySummaries(EngineState& engine,
+                           const LayerState& layer,
+                           uint32_t kv_head,
+                           float* estimates) {
   const EngineOptions& options = engine.options;
   const uint32_t group = options.group();
   const HeadState& head = layer.heads[kv_head];
@@ -60,12 +191,48 @@ Status EstimateHead(EngineState& engine, LayerState& layer, uint32_t kv_head, fl
   return Status::Ok();
 }
 
+Status EstimateHead(EngineState& engine,
+                    const SequenceState& sequence,
+                    const LayerState& layer,
+                    uint32_t kv_head,
+                    float* estimates) {
+  if (!sequence.options.keeps_sketches()) {
+    return EstimateBySummaries(engine, layer, kv_head, estimates);
+  }
+  core::RecallSample sample;
+  SearchRead not_counted;  // nobody's step looked at this
+  HIPATTN_RETURN_IF_ERROR(SampleHead(engine, layer, kv_head, &sample, &not_counted));
+  for (uint32_t g = 0; g < engine.options.group(); ++g) {
+    estimates[g] = static_cast<float>(sample.share(g));
+  }
+  return Status::Ok();
+}
+
 }  // namespace
 
-Result<float> LeastEstimate(EngineState& engine, LayerState& layer, uint32_t kv_head) {
-  std::vector<float> estimates(engine.options.group());
-  HIPATTN_RETURN_IF_ERROR(EstimateHead(engine, layer, kv_head, estimates.data()));
-  return *std::min_element(estimates.begin(), estimates.end());
+Result<RecallNeed> NeedOf(EngineState& engine,
+                          const SequenceState& sequence,
+                          uint32_t layer_number,
+                          uint32_t kv_head,
+                          SearchRead* read) {
+  const LayerState& layer = sequence.layers[layer_number];
+  const float target = sequence.options.min_recall;
+  const uint32_t group = engine.options.group();
+  RecallNeed need;
+  if (!sequence.options.keeps_sketches()) {
+    std::vector<float> shares(group);
+    HIPATTN_RETURN_IF_ERROR(EstimateBySummaries(engine, layer, kv_head, shares.data()));
+    need.reached = *std::min_element(shares.begin(), shares.end()) >= target;
+    return need;
+  }
+  core::RecallSample sample;
+  HIPATTN_RETURN_IF_ERROR(SampleHead(engine, layer, kv_head, &sample, read));
+  need.reached = true;
+  for (uint32_t g = 0; g < group; ++g) {
+    need.reached = need.reached && sample.least_share(g) >= static_cast<double>(target);
+  }
+  need.blocks = need.reached ? 0 : sample.BlocksFor(static_cast<double>(target));
+  return need;
 }
 
 Result<Recall> RecallOf(EngineState& engine,
@@ -102,7 +269,11 @@ Result<Recall> RecallOf(EngineState& engine,
     layer.estimate.resize(engine.options.num_q_heads);
     for (uint32_t h = 0; h < engine.options.num_kv_heads; ++h) {
       HIPATTN_RETURN_IF_ERROR(
-          EstimateHead(engine, layer, h, layer.estimate.data() + h * engine.options.group()));
+          EstimateHead(engine,
+                       sequence,
+                       layer,
+                       h,
+                       layer.estimate.data() + uint64_t{h} * engine.options.group()));
     }
     layer.estimate_known = true;
   }

@@ -100,15 +100,17 @@ Status ScoreBySketch(const SelectContext& context, const device::QueryRows& rows
   return LaunchAndSync(context.engine, device.ops().score_sketches, params);
 }
 
-// What the tree keeps for a budget: rerank_tokens, and as many times more as min_recall made the
-// budget grow; all of the text when the head is scanned.
-uint32_t CandidateTokens(const AttentionOptions& options, uint32_t budget_tokens, bool scans) {
+// What the tree keeps for sketches to choose from; all of the text when the head is scanned.
+uint32_t CandidateTokens(const AttentionOptions& options, bool scans) {
   if (!options.keeps_sketches()) {
     return 0;
   }
-  constexpr uint64_t kMost = kMaxTokens / 64 * 64;
-  const uint64_t grown = uint64_t{options.rerank_tokens} * (budget_tokens / options.budget_tokens);
-  return static_cast<uint32_t>(scans ? kMost : std::min(grown, kMost));
+  return scans ? static_cast<uint32_t>(kMaxTokens / 64 * 64) : options.rerank_tokens;
+}
+
+void TakeBlocks(uint32_t block_tokens, HeadState* head) {
+  head->leaves.assign(head->walk.blocks().begin(), head->walk.blocks().end());
+  head->leaf_tokens = block_tokens;
 }
 
 Status SelectByTree(const SelectContext& context,
@@ -124,7 +126,7 @@ Status SelectByTree(const SelectContext& context,
   const auto complete = static_cast<int64_t>(query.first_pos) + 1;
   core::RerankWalk& walk = head->walk;
   walk.Begin(config,
-             CandidateTokens(context.sequence.options, budget_tokens, context.scans),
+             CandidateTokens(context.sequence.options, context.scans),
              {query.last_row.sink_end, query.last_row.window_begin, complete});
   const device::QueryRows rows =
       SampledRows(query, options.group(), context.prefill ? kPrefillQueryStride : 1);
@@ -149,8 +151,7 @@ Status SelectByTree(const SelectContext& context,
   read->keys += walk.tree().summaries_scored() + sketch_tokens;
   read->bytes += walk.tree().summaries_scored() * (exact ? 0 : summary_bytes) +
                  sketch_tokens / device::kSketchTokens * device::SketchBytes(options.head_dim);
-  head->leaves.assign(walk.blocks().begin(), walk.blocks().end());
-  head->leaf_tokens = options.block_tokens;
+  TakeBlocks(options.block_tokens, head);
   return Status::Ok();
 }
 
@@ -286,6 +287,11 @@ Status Select(const SelectContext& context,
       return Status::Ok();
   }
   return Internal("search is ", options.search);
+}
+
+void Reselect(const SelectContext& context, uint32_t blocks, HeadState* head) {
+  head->walk.Keep(blocks);
+  TakeBlocks(context.engine.options.block_tokens, head);
 }
 
 Status ResumeStaged(const SelectContext& context,

@@ -59,12 +59,17 @@ Status ScoreNodes(EngineState& engine,
                   Scratch<NodeGroup>* groups,
                   Scratch<float>* scores);
 
-// A search from the start, for budget_tokens.
+// A search from the start, for budget_tokens. Where the head is scanned, or min_recall asks for
+// more than the tree keeps, the sketches choose among all blocks.
 Status Select(const SelectContext& context,
               const BlockQuery& query,
               uint32_t budget_tokens,
               HeadState* head,
               SearchRead* read);
+
+// Chooses so many blocks by the sketch scores of the last search, which the head still holds.
+// REQUIRES: it scored sketches; blocks is not more than the tree kept.
+void Reselect(const SelectContext& context, uint32_t blocks, HeadState* head);
 
 // STAGED: the later stages from first_stage on, over an earlier search's candidates (D17).
 Status ResumeStaged(const SelectContext& context,

@@ -38,4 +38,13 @@ void RerankWalk::Accept(const float* scores) {
   top_k_.Keep(keys_, kept, keep_, &blocks_);
 }
 
+void RerankWalk::Keep(uint32_t blocks) {
+  const std::span<const int32_t> kept = tree_.blocks();
+  if (blocks == kept.size()) {
+    blocks_.assign(kept.begin(), kept.end());
+    return;
+  }
+  top_k_.Keep(keys_, kept, blocks, &blocks_);
+}
+
 }  // namespace hipattn::core

@@ -39,6 +39,9 @@ class RerankWalk {
   std::span<const int32_t> pending() const { return tree_.blocks(); }
   // scores [pending().size()]. Keeps the best by (score descending, block ascending), SPEC D10.
   void Accept(const float* scores);
+  // Chooses once more by the same scores, now so many blocks. REQUIRES: Accept since Begin; 0 <
+  // blocks <= pending().size().
+  void Keep(uint32_t blocks);
 
   // The selected blocks, ascending. Valid until the next Begin.
   std::span<const int32_t> blocks() const { return blocks_; }

@@ -130,5 +130,32 @@ TEST(RerankWalk, CandidatesThatCoverTheRangeAreAllScoredByTheirSketches) {
   EXPECT_EQ(Copy(walk.blocks()), (std::vector<int32_t>{1, 2, 3, 71})) << "lower blocks win ties";
 }
 
+TEST(RerankWalk, KeepChoosesAgainByTheSameScores) {
+  Random random(5);
+  RerankWalk walk;
+  int compared = 0;
+  for (uint64_t trial = 0; trial < 300; ++trial) {
+    const RandomCase made = MakeCase(&random);
+    walk.Begin(made.config, made.candidate_tokens, made.range);
+    RunBoth(trial, &walk);
+    if (walk.blocks_scored() == 0) {
+      continue;
+    }
+    const auto kept = static_cast<uint32_t>(walk.pending().size());
+    const uint32_t blocks = 1 + random.Below(kept);
+    walk.Keep(blocks);
+    ASSERT_EQ(walk.blocks().size(), blocks);
+    std::vector<int32_t> best(walk.pending().begin(), walk.pending().end());
+    std::stable_sort(best.begin(), best.end(), [&](int32_t a, int32_t b) {
+      return SketchScore(trial, a) > SketchScore(trial, b);
+    });
+    best.resize(blocks);
+    std::sort(best.begin(), best.end());
+    ASSERT_EQ(Copy(walk.blocks()), best);
+    ++compared;
+  }
+  EXPECT_GT(compared, 50);
+}
+
 }  // namespace
 }  // namespace hipattn::core
