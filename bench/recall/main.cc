@@ -53,9 +53,13 @@ Result<json> DescribeModel(const std::string& path) {
               {"hash", HashOf(beginning)}};
 }
 
+// Counted up when the same setting and fact are measured otherwise than before.
+constexpr int kResultsVersion = 2;
+
 // What all results of a file have in common.
 json DescribeRun(const RecallOptions& options, const json& model, const std::string& text) {
   return {{"kind", "hipattn-recall"},
+          {"version", kResultsVersion},
           {"model", model},
           {"text",
            {{"name", std::filesystem::path(options.text).filename().string()},

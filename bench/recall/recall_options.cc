@@ -9,13 +9,10 @@ namespace {
 
 constexpr int kUsageExitCode = 2;
 
-// The library's default and the tree without sketches over the budget, HiP's representative, and
-// the best that a budget could do.
+// The library's default over the budget, with audited heads and without.
 const std::vector<std::string> kDefaultSettings = {
-    "oracle:budget=512",
-    "default:budget=256/512/1024",
-    "tree:budget=256/512/1024,rerank=none,audit=none",
-    "tree:scorer=representative,budget=512,rerank=none,audit=none",
+    "default:budget=128/256/512/1024",
+    "default:budget=128/256/512/1024,audit=none",
 };
 
 void AddInput(CLI::App& app, RecallOptions* o) {

@@ -25,6 +25,7 @@ COLUMNS = (("KL", "kl", "{:.4f}"),
            ("estimate: error", "estimate_error", "{:.3f}"),
            ("bias", "estimate_bias", "{:+.3f}"),
            ("attended", "attended", "{:.3f}"),
+           ("scanned", "scanned_heads", "{:.1f}"),
            ("search KB", "search_bytes_per_head", "{:.1f}"),
            ("KV KB", "attended_bytes_per_head", "{:.1f}"))
 KILO = ("search_bytes_per_head", "attended_bytes_per_head")

@@ -4,6 +4,12 @@
 
 #include "mapped_file.h"
 
+#include <fcntl.h>
+#include <sys/file.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include <cerrno>
 #include <filesystem>
 #include <system_error>
 
@@ -13,13 +19,53 @@ using nlohmann::json;
 
 Result<std::unique_ptr<ResultsFile>> ResultsFile::Open(const std::string& path, const json& run) {
   std::unique_ptr<ResultsFile> file(new ResultsFile(path, run));
-  if (std::filesystem::exists(path)) {
-    const Status status = file->Read();
-    if (!status.ok()) {
-      return status;
-    }
+  Status status = file->Lock();
+  if (status.ok() && std::filesystem::file_size(path) != 0) {
+    status = file->Read();
+  }
+  if (!status.ok()) {
+    return status;
   }
   return file;
+}
+
+ResultsFile::~ResultsFile() {
+  if (locked_ == -1) {
+    return;
+  }
+  struct stat state = {};
+  if (fstat(locked_, &state) == 0 && state.st_size == 0) {
+    unlink(path_.c_str());
+  }
+  close(locked_);
+}
+
+Status ResultsFile::Lock() {
+  const auto failed = [&](const char* what) {
+    return Status::Error(
+        "cannot ", what, " '", path_, "': ", std::generic_category().message(errno));
+  };
+  while (true) {
+    const int file = open(path_.c_str(), O_RDWR | O_CREAT | O_CLOEXEC, 0666);
+    if (file == -1) {
+      return failed("open");
+    }
+    if (flock(file, LOCK_EX | LOCK_NB) != 0) {
+      const Status status =
+          errno == EWOULDBLOCK
+              ? Status::Error("another process has '", path_, "' open: one at a time may write it")
+              : failed("lock");
+      close(file);
+      return status;
+    }
+    // Whoever had it may have removed it between the two.
+    struct stat state = {};
+    if (fstat(file, &state) == 0 && state.st_nlink != 0) {
+      locked_ = file;
+      return {};
+    }
+    close(file);
+  }
 }
 
 Status ResultsFile::Read() {

@@ -3,8 +3,8 @@
 //
 // The results of a run, one JSON object per line: the run itself first, then one line per fact and
 // setting, "dense" among them. A run that was interrupted goes on from its file: what is there is
-// not measured again, and a last line that was cut short is dropped. The file is made with the
-// first result.
+// not measured again, and a last line that was cut short is dropped. One process at a time may have
+// it open.
 #ifndef HIPATTN_BENCH_RECALL_RESULTS_FILE_H_
 #define HIPATTN_BENCH_RECALL_RESULTS_FILE_H_
 
@@ -28,9 +28,15 @@ using hipattn_run::Status;
 class ResultsFile {
  public:
   // `run` says what all results of the file have in common. Fails for a file of another run, naming
-  // what differs, and for one that is no results file. Changes nothing but a torn last line.
+  // what differs, for one that is no results file, and while another process has it open. Makes the
+  // file if there is none; changes nothing but a torn last line.
   static Result<std::unique_ptr<ResultsFile>> Open(const std::string& path,
                                                    const nlohmann::json& run);
+
+  // Removes a file without a line.
+  ~ResultsFile();
+  ResultsFile(const ResultsFile&) = delete;
+  ResultsFile& operator=(const ResultsFile&) = delete;
 
   // The result of a fact under a setting; null if there is none. Thread-safe; the pointer stays
   // valid.
@@ -46,12 +52,14 @@ class ResultsFile {
  private:
   ResultsFile(std::string path, nlohmann::json run)
       : path_(std::move(path)), run_(std::move(run)) {}
+  Status Lock();
   Status Read();
   Status ReadLine(const std::string& line, size_t number);
   Status WriteLine(const nlohmann::json& object);
 
   std::string path_;
   nlohmann::json run_;
+  int locked_ = -1;  // descriptor of the file, which holds the lock
   bool has_run_line_ = false;
   mutable std::mutex mutex_;
   Results results_;

@@ -142,6 +142,13 @@ Status SetField(const Field& field, const std::string& value, Setting* setting) 
   return {};
 }
 
+// What the tree keeps for the sketches: rerank_tokens or what the library takes for 0.
+uint32_t KeptTokens(const Options& options) {
+  constexpr uint32_t kDefaultTokens = 2048;
+  return options.rerank_tokens == 0 ? std::max(kDefaultTokens, options.budget_tokens)
+                                    : options.rerank_tokens;
+}
+
 // What follows the label.
 struct Parts {
   const Kind* kind = nullptr;
@@ -317,15 +324,25 @@ Result<std::vector<Setting>> ParseSettings(const std::vector<std::string>& texts
   return all;
 }
 
+bool AuditsHeads(const Setting& setting) {
+  const Options& o = setting.attention;
+  return !setting.oracle && o.rerank_tokens != HIPATTN_NONE && o.audit_interval != HIPATTN_NONE;
+}
+
 bool ShareIndex(const Setting& a, const Setting& b) {
-  // Whether sketches are kept follows from whether there is a rerank or an audit.
+  // Sketches are kept for a rerank. An audit compares them with what the tree keeps for it, and
+  // counts what is attended without a search.
   const auto key = [](const Setting& setting) {
     const Options& o = setting.attention;
+    const bool audits = AuditsHeads(setting);
     return std::tuple(setting.block_tokens,
                       o.search,
                       o.scorer,
                       o.rerank_tokens == HIPATTN_NONE,
-                      o.audit_interval == HIPATTN_NONE);
+                      audits,
+                      audits ? KeptTokens(o) : 0,
+                      audits ? o.sink_tokens : 0,
+                      audits ? o.window_tokens : 0);
   };
   return key(a) == key(b);
 }

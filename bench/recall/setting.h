@@ -48,7 +48,11 @@ Result<std::vector<Setting>> ParseSetting(const std::string& text, const Setting
 Result<std::vector<Setting>> ParseSettings(const std::vector<std::string>& texts,
                                            const SettingDefaults& defaults);
 
-// Whether one sequence can serve both: what is fixed once it has tokens is the same.
+// Whether the library audits heads under this setting.
+bool AuditsHeads(const Setting& setting);
+
+// Whether one sequence can serve both: what is fixed once it has tokens is the same, and so is what
+// audits compare.
 bool ShareIndex(const Setting& a, const Setting& b);
 
 // Kinds, fields and their values, for --help.

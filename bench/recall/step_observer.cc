@@ -69,7 +69,6 @@ StepObserver::Step StepObserver::MakeStep(const hipattn_attend_args_t& args) {
   uint64_t& n = steps_[args.layer];
   if (n == 0 || (n + args.layer) % interval == 0) {
     anchors_[args.layer] = step.position;
-    measures_.searches += config_.num_kv_heads;
   }
   ++n;
   const size_t sinks = options.sink_tokens == HIPATTN_NONE ? 0 : options.sink_tokens;

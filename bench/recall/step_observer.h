@@ -34,12 +34,11 @@ struct Measures {
   Mean fact;         // share of the fact's mass attended, where the fact has more than .2
   Mean answer_mass;  // mass and fact of the steps that predict the answer alone
   Mean answer_fact;
-  Mean lse_gap;           // |mass - the share that the library's lse says|
-  Mean estimate_error;    // |the library's estimate of the mass - the mass|
-  Mean estimate_bias;     // estimate - mass
-  Mean verify_error;      // |the library's true share - the mass|; with verify_recall
-  Mean attended;          // share of the text in attended blocks; over (step, layer, kv head)
-  uint64_t searches = 0;  // of one kv head, over all layers
+  Mean lse_gap;         // |mass - the share that the library's lse says|
+  Mean estimate_error;  // |the library's estimate of the mass - the mass|
+  Mean estimate_bias;   // estimate - mass
+  Mean verify_error;    // |the library's true share - the mass|; with verify_recall
+  Mean attended;        // share of the text in attended blocks; over (step, layer, kv head)
 };
 
 // The share attended, given what the listed blocks hold as a whole. Blocks where sinks end or the

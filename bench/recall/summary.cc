@@ -28,6 +28,7 @@ constexpr const char* kMeans[] = {"mass",
 // Numbers of a line whose mean over facts is told.
 constexpr const char* kNumbers[] = {"kl",
                                     "tokens_as_dense",
+                                    "scanned_heads",
                                     "search_keys_per_head",
                                     "search_bytes_per_head",
                                     "attended_bytes_per_head",

@@ -8,7 +8,10 @@
 namespace recall_bench {
 namespace {
 
-constexpr size_t kChunkTokens = 512;
+// Whether a prefill audits this row.
+bool IsAudited(size_t position) {
+  return (position + 1) % kAuditRows == 0;
+}
 
 }  // namespace
 
@@ -51,19 +54,22 @@ hipattn_engine_options_t UnrotatingEngineOptions(const LlamaModel& model, uint32
   return options;
 }
 
-TextRecord::TextRecord(const LlamaConfig& config, size_t max_tokens, size_t query_tokens)
+TextRecord::TextRecord(const LlamaConfig& config, size_t max_tokens)
     : q_width_(config.q_width()),
       kv_width_(config.kv_width()),
       num_layers_(config.num_layers),
       max_tokens_(max_tokens),
-      query_tokens_(query_tokens),
       keys_(config.num_layers, config.num_kv_heads, config.head_dim, max_tokens),
       lengths_(config.num_layers),
       values_(config.num_layers * max_tokens * config.kv_width()),
-      queries_(config.num_layers * query_tokens * config.q_width()),
-      k_(kChunkTokens * config.kv_width()),
-      v_(kChunkTokens * config.kv_width()),
-      out_(kChunkTokens * config.q_width()) {}
+      queries_(config.num_layers * (max_tokens / kAuditRows) * config.q_width()),
+      k_(kAuditRows * config.kv_width()),
+      v_(kAuditRows * config.kv_width()),
+      out_(config.q_width()) {}
+
+float* TextRecord::Query(size_t layer, size_t position) {
+  return queries_.data() + (layer * (max_tokens_ / kAuditRows) + position / kAuditRows) * q_width_;
+}
 
 void TextRecord::Clear(size_t num_tokens) {
   text_tokens_ = num_tokens;
@@ -76,13 +82,10 @@ void TextRecord::Append(
   keys_.Append(layer, k, num_tokens);
   uint16_t* const values = values_.data() + (layer * max_tokens_ + lengths_[layer]) * kv_width_;
   std::transform(v, v + num_tokens * kv_width_, values, RoundToBfloat16);
-  const size_t first_query = text_tokens_ - std::min(text_tokens_, query_tokens_);
   for (size_t t = 0; t < num_tokens; ++t) {
     const size_t position = lengths_[layer] + t;
-    if (position >= first_query) {
-      std::copy_n(q + t * q_width_,
-                  q_width_,
-                  queries_.data() + (layer * query_tokens_ + position - first_query) * q_width_);
+    if (IsAudited(position)) {
+      std::copy_n(q + t * q_width_, q_width_, Query(layer, position));
     }
   }
   lengths_[layer] += num_tokens;
@@ -108,19 +111,18 @@ Status TextRecord::ReplayChunk(hipattn_engine_t* engine,
 
 Status TextRecord::Replay(hipattn_engine_t* engine,
                           hipattn_sequence_t* sequence,
-                          bool with_queries) {
-  const size_t first_query =
-      with_queries ? text_tokens_ - std::min(text_tokens_, query_tokens_) : text_tokens_;
+                          bool with_audits) {
   for (size_t layer = 0; layer < num_layers_; ++layer) {
     hipattn_attend_args_t args = HIPATTN_ATTEND_ARGS_INIT;
     args.layer = static_cast<uint32_t>(layer);
     args.num_sequences = 1;
     args.sequences = &sequence;
     for (size_t begin = 0; begin < text_tokens_;) {
-      const bool is_query = begin >= first_query;
-      const size_t end = std::min(begin + kChunkTokens, is_query ? text_tokens_ : first_query);
-      args.q = is_query ? queries_.data() + (layer * query_tokens_ + begin - first_query) * q_width_
-                        : nullptr;
+      const bool is_audited = with_audits && IsAudited(begin);
+      const size_t behind = (begin / kAuditRows + 1) * kAuditRows;
+      const size_t end =
+          is_audited ? begin + 1 : std::min(text_tokens_, with_audits ? behind - 1 : behind);
+      args.q = is_audited ? Query(layer, begin) : nullptr;
       RUN_RETURN_IF_ERROR(ReplayChunk(engine, args, begin, end));
       begin = end;
     }

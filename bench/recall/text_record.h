@@ -2,9 +2,10 @@
 // SPDX-FileCopyrightText: The hipattn authors
 //
 // What a densely read text left in the cache: keys and values of all layers as they are stored, and
-// the queries of its last tokens. From it a sequence with another index is filled without running
-// the model again. Keys and queries are rotated here and go into engines that do not rotate, so
-// that the bench and the library see the same bits.
+// the queries of the rows that audits look at. From it a sequence with another index is filled
+// without running the model again, and has audited its heads as if it had read the text itself.
+// Keys and queries are rotated here and go into engines that do not rotate, so that the bench and
+// the library see the same bits.
 #ifndef HIPATTN_BENCH_RECALL_TEXT_RECORD_H_
 #define HIPATTN_BENCH_RECALL_TEXT_RECORD_H_
 
@@ -40,10 +41,12 @@ class RopeTable {
 // An engine for this model on one thread that takes q and k rotated.
 hipattn_engine_options_t UnrotatingEngineOptions(const LlamaModel& model, uint32_t block_tokens);
 
+// A prefill audits the last of so many rows (hipattn.h, audit_interval).
+inline constexpr size_t kAuditRows = 256;
+
 class TextRecord {
  public:
-  // Room for max_tokens; queries are kept of the last `query_tokens` of a text.
-  TextRecord(const LlamaConfig& config, size_t max_tokens, size_t query_tokens);
+  TextRecord(const LlamaConfig& config, size_t max_tokens);
 
   // Before a text of num_tokens.
   void Clear(size_t num_tokens);
@@ -53,11 +56,12 @@ class TextRecord {
   KeyPanels& keys() { return keys_; }
   size_t text_tokens() const { return text_tokens_; }
 
-  // Appends the text to an empty sequence: keys and values alone, or, with_queries, its last tokens
-  // as a prefill chunk, as whoever audits heads at the end of a prompt needs it.
-  Status Replay(hipattn_engine_t* engine, hipattn_sequence_t* sequence, bool with_queries);
+  // Appends the text to an empty sequence: keys and values alone, or, with_audits, the rows that
+  // are audited as prefill chunks of one row.
+  Status Replay(hipattn_engine_t* engine, hipattn_sequence_t* sequence, bool with_audits);
 
  private:
+  float* Query(size_t layer, size_t position);
   // Tokens [begin, end) of the layer of `call`, which has everything but k, v and out.
   Status ReplayChunk(hipattn_engine_t* engine,
                      const hipattn_attend_args_t& call,
@@ -68,12 +72,11 @@ class TextRecord {
   size_t kv_width_;
   size_t num_layers_;
   size_t max_tokens_;
-  size_t query_tokens_;
   size_t text_tokens_ = 0;
   KeyPanels keys_;
   std::vector<size_t> lengths_;
   std::vector<uint16_t> values_;    // [layers][max_tokens][kv_width], bf16
-  std::vector<float> queries_;      // [layers][query_tokens][q_width]
+  std::vector<float> queries_;      // [layers][max_tokens / kAuditRows][q_width]
   std::vector<float> k_, v_, out_;  // of one chunk
 };
 

@@ -21,8 +21,6 @@ using Clock = std::chrono::steady_clock;
 // Engine of the dense pass.
 constexpr uint32_t kDenseBlockTokens = 16;
 constexpr size_t kChunkTokens = 512;
-// Queries that a replayed text ends with: an audit looks at the last 96 of a chunk.
-constexpr size_t kReplayedQueries = 128;
 // A question of a known form has fewer.
 constexpr size_t kQuestionTokens = 48;
 
@@ -55,45 +53,6 @@ double KullbackLeibler(const std::vector<float>& p, const std::vector<float>& q)
   return sum;
 }
 
-// What the library takes for 0.
-uint32_t RerankTokens(const Setting& setting) {
-  constexpr uint32_t kDefaultTokens = 2048;
-  const hipattn_attention_options_t& options = setting.attention;
-  if (options.rerank_tokens == HIPATTN_NONE || setting.oracle) {
-    return 0;
-  }
-  return options.rerank_tokens == 0 ? std::max(kDefaultTokens, options.budget_tokens)
-                                    : options.rerank_tokens;
-}
-
-// Bytes behind search_keys_read, which counts keys, summaries and sketched keys alike: a rerank
-// looks at rerank_tokens sketched keys per search, the rest are summaries.
-double SearchedBytes(const Setting& setting,
-                     const LlamaConfig& config,
-                     uint64_t keys_read,
-                     uint64_t searches) {
-  const hipattn_attention_options_t& options = setting.attention;
-  constexpr double kKeyBytes = 2;    // bf16
-  constexpr double kScaleBytes = 4;  // a summary is int8 with an f32 scale
-  // 6 bytes per dimension for 16 tokens: 2 bits per key, 2 bytes for their level and its step
-  // (src/device/params.h).
-  constexpr double kSketchTokens = 16;
-  const auto head_dim = static_cast<double>(config.head_dim);
-  const auto keys = static_cast<double>(keys_read);
-  if (options.search == HIPATTN_SEARCH_STAGED || options.search == HIPATTN_SEARCH_BEAM ||
-      options.scorer == HIPATTN_SCORER_EXACT) {
-    return keys * kKeyBytes * head_dim;
-  }
-  const bool has_spread = options.scorer == HIPATTN_SCORER_DEFAULT ||
-                          options.scorer == HIPATTN_SCORER_CUBOID_MEAN ||
-                          options.scorer == HIPATTN_SCORER_BOUNDS;
-  const double sketched =
-      std::min(keys, static_cast<double>(searches) * static_cast<double>(RerankTokens(setting)));
-  const double sketch_bytes = 6 * head_dim / kSketchTokens;
-  const double summary_bytes = (has_spread ? 2 : 1) * (head_dim + kScaleBytes);
-  return sketched * sketch_bytes + (keys - sketched) * summary_bytes;
-}
-
 json ToJson(const Mean& mean) {
   return {{"sum", mean.sum}, {"count", mean.count}};
 }
@@ -115,7 +74,6 @@ void AddMeasures(const Measures& measures, json* line) {
 void AddStats(const Setting& setting,
               const LlamaConfig& config,
               const hipattn_stats_t& stats,
-              uint64_t searches,
               json* line) {
   const auto head_dim = static_cast<double>(config.head_dim);
   const auto per_head = [&](double value) {
@@ -124,10 +82,10 @@ void AddStats(const Setting& setting,
   };
   const double block_bytes = 2 * 2 * setting.block_tokens * head_dim;  // K and V, bf16
   (*line)["search_keys_per_head"] = per_head(static_cast<double>(stats.search_keys_read));
-  (*line)["search_bytes_per_head"] =
-      per_head(SearchedBytes(setting, config, stats.search_keys_read, searches));
+  (*line)["search_bytes_per_head"] = per_head(static_cast<double>(stats.search_bytes_read));
   (*line)["attended_bytes_per_head"] =
       per_head(static_cast<double>(stats.blocks_attended)) * block_bytes;
+  (*line)["scanned_heads"] = stats.scanned_heads;
   (*line)["search_seconds"] = static_cast<double>(stats.search_ns) * 1e-9;
   (*line)["attend_seconds"] = static_cast<double>(stats.attend_ns) * 1e-9;
 }
@@ -183,7 +141,7 @@ Trial::Trial(const Bench& bench)
     : bench_(bench),
       workers_(1),
       forward_(bench.model, nullptr, workers_, kChunkTokens),
-      record_(bench.model.config, bench.options.tokens, kReplayedQueries),
+      record_(bench.model.config, bench.options.tokens),
       observer_(bench.model.config, bench.rope, &record_.keys()) {}
 
 Result<hipattn_engine_t*> Trial::EngineOf(uint32_t block_tokens) {
@@ -296,8 +254,8 @@ Result<Sequence> Trial::Replay(const Setting& setting) {
   if (!sequence.ok()) {
     return sequence;
   }
-  const bool audits = !setting.oracle && setting.attention.audit_interval != HIPATTN_NONE;
-  const Status status = record_.Replay(engine.value(), sequence.value().get(), audits);
+  const Status status =
+      record_.Replay(engine.value(), sequence.value().get(), AuditsHeads(setting));
   if (!status.ok()) {
     return status;
   }
@@ -331,7 +289,7 @@ Status Trial::RunSetting(const Setting& setting,
   const size_t steps = hipattn_sequence_length(sequence.value().get()) - prompt.tokens.size();
   (*line)["steps"] = steps;
   AddMeasures(observer_.measures(), line);
-  AddStats(setting, bench_.model.config, stats.value(), observer_.measures().searches, line);
+  AddStats(setting, bench_.model.config, stats.value(), line);
   return {};
 }
 

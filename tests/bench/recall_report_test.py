@@ -16,7 +16,7 @@ REPORT = ROOT / "bench" / "recall" / "report.py"
 
 def setting(name, budget, right, mass):
     keys = ("kl", "tokens_as_dense", "fact_attended", "answer_mass", "answer_fact", "estimate_error",
-            "estimate_bias", "attended", "search_bytes_per_head", "attended_bytes_per_head")
+            "estimate_bias", "attended", "scanned_heads", "search_bytes_per_head", "attended_bytes_per_head")
     entry = {key: 0.5 for key in keys}
     entry |= {"name": f"{name}:budget={budget}", "series": name, "budget": budget, "facts": 8, "right": right,
               "right_interval": [0.25, 0.75], "mass": mass, "search_bytes_per_head": 2048.0,

@@ -47,22 +47,47 @@ class RecallResults : public ::testing::Test {
 
 TEST_F(RecallResults, AreThereAfterAReopening) {
   WriteTwo();
-  const std::unique_ptr<ResultsFile> file = Open(path_);
+  std::unique_ptr<ResultsFile> file = Open(path_);
   ASSERT_NE(file->Find(1, "a"), nullptr);
   EXPECT_EQ(file->Find(1, "a")->at("kl"), 0.25);
   EXPECT_EQ(file->Find(1, "b"), nullptr);
   EXPECT_EQ(file->Find(2, "a"), nullptr);
   ASSERT_TRUE(file->Add({{"fact", 2}, {"setting", "b"}}).ok());
+  file.reset();
   EXPECT_NE(Open(path_)->Find(2, "b"), nullptr);
   const std::string text = ReadFile(path_);
   EXPECT_EQ(std::count(text.begin(), text.end(), '\n'), 4);
 }
 
-TEST_F(RecallResults, MakeTheFileWithTheFirstOne) {
-  const std::unique_ptr<ResultsFile> file = Open(path_);
+TEST_F(RecallResults, LeaveNoFileWithoutALine) {
+  std::unique_ptr<ResultsFile> file = Open(path_);
+  file.reset();
   EXPECT_FALSE(std::filesystem::exists(path_));
+  file = Open(path_);
   ASSERT_TRUE(file->Add({{"fact", 0}, {"setting", "a"}}).ok());
+  file.reset();
   EXPECT_TRUE(std::filesystem::exists(path_));
+}
+
+// A lock belongs to what opened the file, so a second opening is refused here as in another
+// process.
+TEST_F(RecallResults, AreWrittenByOneAtATime) {
+  for (const bool is_new : {true, false}) {
+    std::unique_ptr<ResultsFile> file = Open(path_);
+    EXPECT_EQ(OpenError(path_, kRun),
+              "another process has '" + path_ + "' open: one at a time may write it");
+    ASSERT_TRUE(file->Add({{"fact", is_new ? 0 : 1}, {"setting", "a"}}).ok());
+    EXPECT_NE(OpenError(path_, kRun).find("another process"), std::string::npos);
+    file.reset();
+    const std::unique_ptr<ResultsFile> next = Open(path_);
+    ASSERT_NE(next, nullptr);
+    EXPECT_NE(next->Find(is_new ? 0 : 1, "a"), nullptr);
+  }
+}
+
+TEST_F(RecallResults, WhereNoFileCanBeAreAnError) {
+  const std::string path = folder_.File("none") + "/results.jsonl";
+  EXPECT_NE(OpenError(path, kRun).find("cannot open '" + path + "'"), std::string::npos);
 }
 
 TEST_F(RecallResults, SurviveATornLastLine) {
@@ -83,9 +108,10 @@ TEST_F(RecallResults, SurviveATornLastLine) {
 
 TEST_F(RecallResults, SurviveATornFirstLine) {
   WriteFile(path_, "{\"kind\":\"te");
-  const std::unique_ptr<ResultsFile> file = Open(path_);
+  std::unique_ptr<ResultsFile> file = Open(path_);
   ASSERT_NE(file, nullptr);
   ASSERT_TRUE(file->Add({{"fact", 0}, {"setting", "a"}}).ok());
+  file.reset();
   EXPECT_NE(Open(path_)->Find(0, "a"), nullptr);
 }
 
@@ -157,6 +183,7 @@ json Line(uint64_t fact, const std::string& setting, bool right, double mass) {
   line["mass"] = {{"sum", 2 * mass}, {"count", 2}};
   for (const char* name : {"kl",
                            "tokens_as_dense",
+                           "scanned_heads",
                            "search_keys_per_head",
                            "search_bytes_per_head",
                            "attended_bytes_per_head",

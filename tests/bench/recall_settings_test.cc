@@ -133,6 +133,21 @@ TEST(RecallSettings, OneIndexServesWhatDiffersInStepsOnly) {
   EXPECT_FALSE(ShareIndex(tree, One("tree:budget=512,rerank=none,scorer=mean")));
   EXPECT_FALSE(ShareIndex(tree, One("tree:budget=512,rerank=none,block=32")));
   EXPECT_FALSE(ShareIndex(tree, One("tree:budget=512")));
+  // What an audit finds depends on what the tree keeps and on what is attended anyway.
+  const Setting audited = One("tree:budget=512");
+  EXPECT_TRUE(AuditsHeads(audited));
+  EXPECT_TRUE(ShareIndex(audited, One("tree:budget=128,rerank=2048,audit=100,scanned_heads=3")));
+  EXPECT_FALSE(ShareIndex(audited, One("tree:budget=512,audit=none")));
+  EXPECT_FALSE(ShareIndex(audited, One("tree:budget=512,rerank=1024")));
+  EXPECT_FALSE(ShareIndex(audited, One("tree:budget=4096")));
+  EXPECT_FALSE(ShareIndex(audited, One("tree:budget=512,sinks=128")));
+  EXPECT_FALSE(ShareIndex(audited, One("tree:budget=512,window=512")));
+  const Setting unaudited = One("tree:budget=512,audit=none");
+  EXPECT_TRUE(ShareIndex(unaudited, One("tree:budget=256,rerank=1024,window=512,audit=none")));
+  for (const char* text : {"tree:budget=512,audit=none", "tree:budget=512,rerank=none"}) {
+    EXPECT_FALSE(AuditsHeads(One(text))) << text;
+  }
+  EXPECT_FALSE(AuditsHeads(One("oracle:budget=512")));
 }
 
 TEST(RecallSettings, HelpNamesEveryKindAndField) {
