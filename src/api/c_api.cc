@@ -175,7 +175,8 @@ hipattn_status_t hipattn_engine_load_patterns(hipattn_engine_t* engine,
   return Guard([&]() -> Status {
     HIPATTN_RETURN_IF_ERROR(CheckGiven("engine", engine));
     HIPATTN_RETURN_IF_ERROR(CheckGiven("json_path", json_path));
-    return Later("hipattn_engine_load_patterns");
+    const std::unique_lock lock(engine->shared->mutex);
+    return engine->shared->engine->LoadPatterns(json_path);
   });
 }
 

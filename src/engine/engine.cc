@@ -4,6 +4,7 @@
 
 #include "device/registry.h"
 #include "engine/attend.h"
+#include "engine/patterns.h"
 #include "engine/profile.h"
 #include "engine/state.h"
 
@@ -89,6 +90,17 @@ Status Engine::MergeStates(const MergeArgs& args) {
 Status Engine::LoadProfile(const std::string& json_path) {
   HIPATTN_ASSIGN_OR_RETURN(state_->profile, ReadProfile(json_path, state_->options));
   return Status::Ok();
+}
+
+Status Engine::LoadPatterns(const std::string& json_path) {
+  const EngineOptions& o = state_->options;
+  HIPATTN_ASSIGN_OR_RETURN(state_->patterns,
+                           ReadPatterns(json_path, {o.num_layers, o.num_q_heads}));
+  return Status::Ok();
+}
+
+const core::PatternTable& Engine::patterns() const {
+  return state_->patterns;
 }
 
 void Engine::Cancel() {

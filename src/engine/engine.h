@@ -15,6 +15,7 @@
 
 #include "base/result.h"
 #include "base/status.h"
+#include "core/pattern/pattern_table.h"
 #include "engine/options.h"
 
 #include <cstdint>
@@ -101,9 +102,12 @@ class Engine : public std::enable_shared_from_this<Engine> {
   Status MergeStates(const MergeArgs& args);
   // Sequences created afterwards start from the file's losses and modes; errors of ReadProfile.
   Status LoadProfile(const std::string& json_path);
-  void Cancel();               // thread-safe
-  Status Synchronize();        // thread-safe
-  Stats GetStats(bool reset);  // thread-safe
+  // The file's patterns take the place of those before; errors of ReadPatterns, nothing changed.
+  Status LoadPatterns(const std::string& json_path);
+  const core::PatternTable& patterns() const;  // no layers when none were loaded
+  void Cancel();                               // thread-safe
+  Status Synchronize();                        // thread-safe
+  Stats GetStats(bool reset);                  // thread-safe
 
  private:
   friend class Sequence;

@@ -2,18 +2,12 @@
 // SPDX-FileCopyrightText: The hipattn authors
 #include "engine/profile.h"
 
-#include <fcntl.h>
+#include "engine/json_file.h"
+
 #include <nlohmann/json.hpp>
-#include <unistd.h>
 
 #include <algorithm>
-#include <atomic>
-#include <cerrno>
-#include <cstdio>
-#include <fstream>
 #include <set>
-#include <string_view>
-#include <system_error>
 #include <utility>
 #include <vector>
 
@@ -24,35 +18,11 @@ using nlohmann::json;
 
 constexpr const char* kFormat = "hipattn head profile";
 constexpr uint32_t kVersion = 1;
-// The most heads that there can be, 2^17, are less than a quarter of it.
-constexpr size_t kMaxBytes = size_t{64} << 20;
 constexpr int kMaxDepth = 3;  // the object, its heads, one of them
 
 template <typename... Parts>
-Status IoError(const Parts&... parts) {
-  return {StatusCode::kIoError, StrCat(parts...)};
-}
-template <typename... Parts>
 Status Corrupt(const Parts&... parts) {
   return {StatusCode::kCorrupt, StrCat(parts...)};
-}
-
-Result<std::string> ReadFile(const std::string& path) {
-  errno = 0;
-  std::ifstream file(path, std::ios::binary);
-  std::string text;
-  std::vector<char> piece(size_t{1} << 16);
-  while (file.read(piece.data(), static_cast<std::streamsize>(piece.size())) || file.gcount() > 0) {
-    text.append(piece.data(), static_cast<size_t>(file.gcount()));
-    if (text.size() > kMaxBytes) {
-      return Corrupt("json_path \"", path, "\" has more than ", kMaxBytes, " bytes");
-    }
-  }
-  if (!file.is_open() || !file.eof()) {
-    return IoError(
-        "json_path \"", path, "\" cannot be read: ", std::generic_category().message(errno));
-  }
-  return text;
 }
 
 // The document, or why it is none: JSON allows what a profile does not, names twice and any depth.
@@ -215,29 +185,10 @@ std::string ToText(const EngineOptions& engine, const core::AuditTable& audits) 
   return text + "\n]}\n";
 }
 
-// All of `text` into a new file; what went wrong is in errno.
-bool WriteNewFile(const std::string& path, std::string_view text) {
-  const int file = open(path.c_str(), O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0666);
-  if (file < 0) {
-    return false;
-  }
-  bool good = true;
-  while (good && !text.empty()) {
-    const ssize_t written = write(file, text.data(), text.size());
-    good = written > 0 || (written < 0 && errno == EINTR);
-    text.remove_prefix(written > 0 ? static_cast<size_t>(written) : 0);
-  }
-  good = good && fsync(file) == 0;
-  const int error = errno;
-  const bool closed = close(file) == 0;
-  errno = good ? errno : error;
-  return good && closed;
-}
-
 }  // namespace
 
 Result<core::AuditTable> ReadProfile(const std::string& path, const EngineOptions& engine) {
-  HIPATTN_ASSIGN_OR_RETURN(const std::string text, ReadFile(path));
+  HIPATTN_ASSIGN_OR_RETURN(const std::string text, ReadJsonFile(path));
   HIPATTN_ASSIGN_OR_RETURN(const json document, Parse(text));
   return ReadDocument(document, engine);
 }
@@ -245,18 +196,7 @@ Result<core::AuditTable> ReadProfile(const std::string& path, const EngineOption
 Status WriteProfile(const std::string& path,
                     const EngineOptions& engine,
                     const core::AuditTable& audits) {
-  static std::atomic<uint32_t> number{0};  // two threads of a process never share a name
-  const std::string text = ToText(engine, audits);
-  const std::string beside = StrCat(path, ".", getpid(), ".", number.fetch_add(1));
-  if (WriteNewFile(beside, text) && std::rename(beside.c_str(), path.c_str()) == 0) {
-    return Status::Ok();
-  }
-  const int error = errno;
-  if (error != EEXIST) {
-    unlink(beside.c_str());
-  }
-  return IoError(
-      "json_path \"", path, "\" cannot be written: ", std::generic_category().message(error));
+  return WriteJsonFile(path, ToText(engine, audits));
 }
 
 }  // namespace hipattn::engine

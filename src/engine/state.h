@@ -7,6 +7,7 @@
 
 #include "base/log.h"
 #include "core/partition.h"
+#include "core/pattern/pattern_table.h"
 #include "core/plan.h"
 #include "core/search/audit.h"
 #include "core/search/beam_walk.h"
@@ -150,7 +151,8 @@ struct EngineState {
   device::Buffer inv_freq;  // double[rope_dim / 2]
   device::Rope rope{};      // of the model; mode 0 when q and k arrive rotated
 
-  core::AuditTable profile;  // what new sequences start from; no heads when none was loaded
+  core::AuditTable profile;     // what new sequences start from; no heads when none was loaded
+  core::PatternTable patterns;  // of the q heads; no layers when none were loaded
   std::atomic<bool> running{false};
   std::atomic<bool> cancelled{false};
   std::atomic<int64_t> scanned_heads{0}, waiting_heads{0};  // of all sequences, now

@@ -292,7 +292,6 @@ TEST(BadCalls, WhatThisReleaseDoesNotHaveSaysSo) {
   const auto later = [](hipattn_status_t status, const std::string& function) {
     ExpectError(status, HIPATTN_UNSUPPORTED, function + " is not in this release");
   };
-  later(hipattn_engine_load_patterns(engine.get(), "p.json"), "hipattn_engine_load_patterns");
   later(hipattn_sequence_save(sequence.get(), "s", "f", 1), "hipattn_sequence_save");
   later(hipattn_sequence_load(engine.get(), "s", "f", 1, &loaded), "hipattn_sequence_load");
   ExpectError(hipattn_engine_load_profile(engine.get(), "/dev/null/p.json"),
@@ -304,6 +303,10 @@ TEST(BadCalls, WhatThisReleaseDoesNotHaveSaysSo) {
   ExpectError(hipattn_engine_load_profile(engine.get(), "/dev/null"),
               HIPATTN_CORRUPT,
               "the profile is no JSON");
+  ExpectError(hipattn_engine_load_patterns(engine.get(), "/dev/null/p.json"),
+              HIPATTN_IO_ERROR,
+              "json_path \"/dev/null/p.json\" cannot be read");
+  ExpectError(hipattn_engine_load_patterns(engine.get(), "/dev/null"), HIPATTN_CORRUPT, "syntax: ");
   EXPECT_EQ(loaded, nullptr);
 
   const auto invalid = [](hipattn_status_t status, const char* part) {
