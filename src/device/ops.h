@@ -36,6 +36,7 @@ struct OpTable {
   Op<PrefillParams> dense_prefill;
   Op<SparsePrefillParams> sparse_prefill;
   Op<PackParams> pack_columns;
+  Op<LinesParams> estimate_lines;
   Op<MergeParams> merge_states;
 };
 

@@ -445,6 +445,38 @@ struct PackParams {
 };
 
 // ------------------------------------------------------------------------------------------
+// estimate_lines What a few rows' causal softmax weighs, by column and by diagonal (the
+// vertical-slash estimate of MInference, arXiv 2407.02490): vertical[j] = sum over the rows of the
+// weight of key j, slash[s] = that of the keys s behind each row. Each sums to num_rows. Two passes
+// over the keys, no [rows, keys]; the keys are cut into segments by position, whose parts are
+// merged in order.
+struct LinesJob {         // one (sequence, q head)
+  const uint32_t* slots;  // as in PrefillJob
+  const float* q;         // row r: q + r * q_row_stride
+  uint32_t first_pos, num_rows;
+  float* vertical;   // [first_pos + num_rows]
+  float* slash;      // [first_pos + num_rows]
+  float* lse;        // [num_rows] natural, over all keys of each row
+  float* workspace;  // LinesWorkspaceFloats(first_pos + num_rows, num_rows) floats
+};
+struct LinesParams {
+  BlockPool pool;
+  const LinesJob* jobs;
+  uint32_t num_jobs;
+  uint64_t q_row_stride;
+  float scale, softcap;
+};
+inline constexpr uint32_t kLinesSegment = 4096;  // keys
+// Of one segment: the diagonals that its keys have with the rows, and some room at both ends.
+constexpr uint64_t LinesDiagonals(uint32_t num_rows) {
+  return kLinesSegment + (uint64_t{num_rows} + 63) / 64 * 64 + 48;
+}
+constexpr uint64_t LinesWorkspaceFloats(uint32_t num_keys, uint32_t num_rows) {
+  const uint64_t segments = (uint64_t{num_keys} + kLinesSegment - 1) / kLinesSegment;
+  return segments * (2 * uint64_t{num_rows} + LinesDiagonals(num_rows));
+}
+
+// ------------------------------------------------------------------------------------------
 // merge_states (o_a, lse_a), (o_b, lse_b) over disjoint keys -> (o, lse) (SPEC D4). o may alias
 // o_a, lse may alias lse_a.
 struct MergeParams {

@@ -95,24 +95,6 @@ void StartTask(const Task& task, Scratch* scratch) {
   }
 }
 
-// Keys [0, count) of a tile into scratch->k, as whole K panels; the last column panel is filled up
-// with zeros.
-template <typename Tag>
-void WidenKeys(Tag tag, const Task& task, int64_t tile_begin, int count, Scratch* scratch) {
-  const device::BlockPool& pool = task.params->pool;
-  for (int key = 0; key < RoundUpTo(count, kColumns); key += kPanel) {
-    float* to = scratch->k + key / kColumns * kColumns * task.head_dim + key % kColumns;
-    if (key >= count) {
-      ClearPanel(task.head_dim, to);
-      continue;
-    }
-    const auto token = static_cast<uint64_t>(tile_begin + key);
-    const auto in_block = static_cast<uint32_t>(token % pool.block_tokens);
-    std::byte* block = device::BlockAddress(pool, task.job->slots[token / pool.block_tokens]);
-    WidenPanel(tag, KeyLane<Tag>(block, pool.head_dim, in_block), task.head_dim, to);
-  }
-}
-
 // Values [0, count) of a tile into scratch->v; dimensions up to padded_dim are zeros.
 template <typename Tag>
 void WidenValues(Tag tag, const Task& task, int64_t tile_begin, int count, Scratch* scratch) {
@@ -250,7 +232,7 @@ void WalkTiles(Tag tag, const Task& task, Scratch* scratch) {
   for (int64_t tile = 0; tile <= last_position; tile += task.tile_keys) {
     const int64_t keys_left = last_position + 1 - tile;
     const int count = keys_left < task.tile_keys ? static_cast<int>(keys_left) : task.tile_keys;
-    WidenKeys(tag, task, tile, count, scratch);
+    WidenKeys(tag, task.params->pool, task.job->slots, tile, count, scratch->k);
     WidenValues(tag, task, tile, count, scratch);
     for (int first_row = 0; first_row < task.num_vectors; first_row += kRows) {
       int limits[kRows];

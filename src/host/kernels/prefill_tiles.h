@@ -11,6 +11,7 @@
 #define HIPATTN_HOST_KERNELS_PREFILL_TILES_H_
 
 #include "device/params.h"
+#include "host/kernels/token_rows.h"
 #include "host/vec/vec.h"
 
 namespace hipattn::host::HIPATTN_ISA {
@@ -26,6 +27,9 @@ inline constexpr int kTileFloats =
     128 *
     128;  // of a key tile: 64 KB, twice of which with the queries' 96 KB fits L2 caches of 512 KB
 inline constexpr float kNone = -__builtin_inff();
+// A row tile, and the rows of its last register tile.
+inline constexpr int kTileRows = static_cast<int>(kRowTile);
+inline constexpr int kTailRows = kTileRows % kRows == 0 ? kRows : kTileRows % kRows;
 
 static_assert(kColumns % kPanel == 0);
 
@@ -57,6 +61,29 @@ static inline void ClearPanel(int head_dim, float* to) {
     for (int lane = 0; lane < kPanel; lane += kLanes) {
       Store(to + dim * kColumns + lane, Zero());
     }
+  }
+}
+
+// Keys [0, count) from position tile_begin on, a multiple of 16, into k as whole K panels; the last
+// column panel is filled up with zeros.
+template <typename Tag>
+static inline void WidenKeys(Tag tag,
+                             const device::BlockPool& pool,
+                             const uint32_t* slots,
+                             int64_t tile_begin,
+                             int count,
+                             float* k) {
+  const int head_dim = static_cast<int>(pool.head_dim);
+  for (int key = 0; key < RoundUpTo(count, kColumns); key += kPanel) {
+    float* to = k + key / kColumns * kColumns * head_dim + key % kColumns;
+    if (key >= count) {
+      ClearPanel(head_dim, to);
+      continue;
+    }
+    const auto token = static_cast<uint64_t>(tile_begin + key);
+    const auto in_block = static_cast<uint32_t>(token % pool.block_tokens);
+    std::byte* block = device::BlockAddress(pool, slots[token / pool.block_tokens]);
+    WidenPanel(tag, KeyLane<Tag>(block, pool.head_dim, in_block), head_dim, to);
   }
 }
 
@@ -102,6 +129,76 @@ static inline void MultiplyPanel(const float* a, const float* b, int count, cons
   for (int row = 0; row < Rows; ++row) {
     finish(row, acc[row][0], acc[row][1]);
   }
+}
+
+// Rows of the register tile of a row tile that begins at first_row.
+static inline int RowsOfRegisterTile(int first_row) {
+  return Min(kRows, kTileRows - first_row);
+}
+
+// factor * q, or zeros without q, into its place among a row tile's queries: [register
+// tile][head_dim][its rows].
+static inline void PackQuery(const float* q, float factor, int head_dim, int row, float* packed) {
+  const int first_row = row / kRows * kRows;
+  const int rows = RowsOfRegisterTile(first_row);
+  float* place = packed + first_row * head_dim + (row - first_row);
+  for (int dim = 0; dim < head_dim; ++dim) {
+    place[dim * rows] = q != nullptr ? factor * q[dim] : 0.0F;
+  }
+}
+
+template <int Rows>
+static inline void ScoreRows(const float* q, const float* k, int head_dim, float* scores) {
+  MultiplyPanel<Rows, Rows, 1>(q, k, head_dim, [&](int row, VF sum0, VF sum1) {
+    Store(scores + row * kMaxTileKeys, sum0);
+    Store(scores + row * kMaxTileKeys + kLanes, sum1);
+  });
+}
+
+// scores[row][kMaxTileKeys] of a row tile's first num_rows packed queries against the first `lanes`
+// keys of a tile. Written up to the next multiples of kRows and kColumns.
+static inline void ScoreTile(
+    const float* q, const float* k, int head_dim, int num_rows, int lanes, float* scores) {
+  for (int key = 0; key < lanes; key += kColumns) {
+    for (int row = 0; row < num_rows; row += kRows) {
+      const float* rows = q + row * head_dim;
+      float* to = scores + row * kMaxTileKeys + key;
+      if (RowsOfRegisterTile(row) == kRows) {
+        ScoreRows<kRows>(rows, k + key * head_dim, head_dim, to);
+      } else {
+        ScoreRows<kTailRows>(rows, k + key * head_dim, head_dim, to);
+      }
+    }
+  }
+}
+
+struct RowSpan {
+  int lo, hi;  // lanes of the tile that a row sees
+};
+
+// Caps, biases and masks one row's scores; returns the largest of those it sees, or -inf.
+static inline float CapRow(float softcap, const float* bias, RowSpan span, float* scores) {
+  const int end = RoundUpTo(span.hi, kLanes);
+  const bool changed = softcap > 0 || bias != nullptr;
+  VF largest = Set1(kNone);
+  for (int key = 0; key < end; key += kLanes) {
+    VF score = Load(scores + key);
+    if (softcap > 0) {
+      score = Mul(Set1(softcap), Tanh(score));
+    }
+    if (bias != nullptr) {
+      score = Add(score, Load(bias + key));
+    }
+    const bool cut = key < span.lo || span.hi - key < kLanes;
+    if (cut) {
+      score = Select(LaneRange(span.lo - key, span.hi - key), score, Set1(kNone));
+    }
+    if (changed || cut) {
+      Store(scores + key, score);
+    }
+    largest = Max(score, largest);
+  }
+  return ReduceMax(largest);
 }
 
 // Scores -> weights exp(score - max); their sums by lane are added to those of the tiles before.

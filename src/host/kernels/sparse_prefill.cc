@@ -25,16 +25,9 @@
 namespace hipattn::host::HIPATTN_ISA {
 namespace {
 
-constexpr int kTileRows = static_cast<int>(kRowTile);
-// The rows of the last register tile of a row tile.
-constexpr int kTailRows = kTileRows % kRows == 0 ? kRows : kTileRows % kRows;
 constexpr int kMaxHeads = 4;  // of a task
 constexpr int kQueryFloats = kTileRows * static_cast<int>(device::kMaxHeadDim);
 constexpr uint32_t kAllLanes = (1U << kPanel) - 1;
-
-struct RowSpan {
-  int lo, hi;  // lanes of the tile that a row sees
-};
 
 struct Scratch {
   alignas(64) float q[kQueryFloats];                   // [head][register tile][head_dim][its rows]
@@ -74,25 +67,20 @@ struct Task {
   }
 };
 
-int RowsOfRegisterTile(int first_row) {
-  return Min(kRows, kTileRows - first_row);
-}
-
 void StartTask(const Task& task, Scratch* scratch) {
   const device::SparsePrefillParams& params = *task.params;
   const float factor = params.softcap > 0 ? params.scale / params.softcap : params.scale;
   for (int vector = 0; vector < task.num_heads * kTileRows; ++vector) {
     const int row = vector % kTileRows;
-    const int first_row = row / kRows * kRows;
-    const int rows = RowsOfRegisterTile(first_row);
-    float* packed = scratch->q + (vector - row + first_row) * task.head_dim + (row - first_row);
     const uint64_t head = task.first_head + static_cast<uint32_t>(vector / kTileRows);
     const float* q = task.job->q +
                      (task.FirstRow() + static_cast<uint64_t>(row)) * params.q_row_stride +
                      head * static_cast<uint64_t>(task.head_dim);
-    for (int dim = 0; dim < task.head_dim; ++dim) {
-      packed[dim * rows] = row < task.num_rows ? factor * q[dim] : 0.0F;
-    }
+    PackQuery(row < task.num_rows ? q : nullptr,
+              factor,
+              task.head_dim,
+              row,
+              scratch->q + (vector - row) * task.head_dim);
     Store(scratch->sums + vector * kLanes, Zero());
     scratch->max[vector] = kNone;
   }
@@ -125,56 +113,6 @@ bool FindSpans(const Task& task, Scratch* scratch) {
     scratch->spans[row] = {lo, hi};
   }
   return uniform;
-}
-
-template <int Rows>
-void ScoreRows(const Task& task, int head_row, const float* k, float* scores, Scratch* scratch) {
-  MultiplyPanel<Rows, Rows, 1>(
-      scratch->q + head_row * task.head_dim, k, task.head_dim, [&](int row, VF sum0, VF sum1) {
-        Store(scores + row * kMaxTileKeys, sum0);
-        Store(scores + row * kMaxTileKeys + kLanes, sum1);
-      });
-}
-
-// Scores of one head's rows against the whole tile.
-void ScoreTile(const Task& task, int head, Scratch* scratch) {
-  for (int key = 0; key < scratch->lanes; key += kColumns) {
-    const float* k = scratch->k + key * task.head_dim;
-    for (int row = 0; row < task.num_rows; row += kRows) {
-      float* scores = scratch->scores + row * kMaxTileKeys + key;
-      const int head_row = head * kTileRows + row;
-      if (RowsOfRegisterTile(row) == kRows) {
-        ScoreRows<kRows>(task, head_row, k, scores, scratch);
-      } else {
-        ScoreRows<kTailRows>(task, head_row, k, scores, scratch);
-      }
-    }
-  }
-}
-
-// Caps, biases and masks one row's scores; returns the largest of those it sees, or -inf.
-float CapRow(float softcap, const float* bias, RowSpan span, float* scores) {
-  const int end = RoundUpTo(span.hi, kLanes);
-  const bool changed = softcap > 0 || bias != nullptr || span.lo > 0;
-  VF largest = Set1(kNone);
-  for (int key = 0; key < end; key += kLanes) {
-    VF score = Load(scores + key);
-    if (softcap > 0) {
-      score = Mul(Set1(softcap), Tanh(score));
-    }
-    if (bias != nullptr) {
-      score = Add(score, Load(bias + key));
-    }
-    const bool cut = key < span.lo || span.hi - key < kLanes;
-    if (cut) {
-      score = Select(LaneRange(span.lo - key, span.hi - key), score, Set1(kNone));
-    }
-    if (changed || cut) {
-      Store(scores + key, score);
-    }
-    largest = Max(score, largest);
-  }
-  return ReduceMax(largest);
 }
 
 // Largest scores of one head's rows, and from them decay[row] = exp(old maximum - new maximum).
@@ -285,7 +223,12 @@ void FoldTile(const Task& task, Scratch* scratch) {
   }
   const bool uniform = FindSpans(task, scratch);
   for (int head = 0; head < task.num_heads; ++head) {
-    ScoreTile(task, head, scratch);
+    ScoreTile(scratch->q + head * kTileRows * task.head_dim,
+              scratch->k,
+              task.head_dim,
+              task.num_rows,
+              scratch->lanes,
+              scratch->scores);
     if (!RaiseMaxima(task, head, scratch)) {
       continue;
     }

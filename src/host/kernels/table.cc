@@ -25,6 +25,7 @@ const device::OpTable* Table() {
       .dense_prefill = DensePrefill,
       .sparse_prefill = SparsePrefill,
       .pack_columns = PackColumns,
+      .estimate_lines = EstimateLines,
       .merge_states = MergeStates,
   };
   return &kTable;

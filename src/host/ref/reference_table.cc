@@ -20,6 +20,7 @@ const device::OpTable& ReferenceOps() {
       .dense_prefill = ref::DensePrefill,
       .sparse_prefill = ref::SparsePrefill,
       .pack_columns = ref::PackColumns,
+      .estimate_lines = ref::EstimateLines,
       .merge_states = ref::MergeStates,
   };
   return kTable;

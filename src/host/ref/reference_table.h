@@ -29,6 +29,7 @@ void AttendRotated(const device::OpContext& context, const device::RotatedParams
 void DensePrefill(const device::OpContext& context, const device::PrefillParams& params);
 void SparsePrefill(const device::OpContext& context, const device::SparsePrefillParams& params);
 void PackColumns(const device::OpContext& context, const device::PackParams& params);
+void EstimateLines(const device::OpContext& context, const device::LinesParams& params);
 void MergeStates(const device::OpContext& context, const device::MergeParams& params);
 
 }  // namespace ref
