@@ -142,6 +142,15 @@ void AddAttentionOptions(CLI::App& app, Options* o) {
                  o->refresh_interval,
                  "steps a selection is kept; 0 = the library's default")
       ->capture_default_str();
+  app.add_option("--min-recall",
+                 o->min_recall,
+                 "share of softmax mass that every head attends at least, by the library's "
+                 "estimate; 0 = the budget stays as it is")
+      ->check(CLI::Range(0.0F, 1.0F))
+      ->capture_default_str();
+  app.add_flag("--verify-recall",
+               o->verify_recall,
+               "also compute the true share (reads all keys), and show it beside the estimate");
   AddNamed(app, "--kv-dtype", kv_dtype_names, &o->kv_dtype, "how keys and values are kept");
   app.add_flag(
       "--compare", o->compare, "read the prompt once, answer it dense and sparse, show both");
@@ -205,6 +214,9 @@ hipattn_attention_options_t MakeAttentionOptions(const Options& options, uint32_
       options.sink_tokens < 0 ? HIPATTN_NONE : static_cast<uint32_t>(options.sink_tokens);
   attention.window_tokens = options.window_tokens;
   attention.refresh_interval = options.refresh_interval;
+  // Dense attention has nothing to grow, and the library would refuse scorers without an estimate.
+  attention.min_recall = decode_mode == HIPATTN_DECODE_DENSE ? 0.0F : options.min_recall;
+  attention.verify_recall = options.verify_recall ? 1 : 0;
   return attention;
 }
 

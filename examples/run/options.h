@@ -40,6 +40,8 @@ struct Options {
   uint32_t scorer = HIPATTN_SCORER_DEFAULT;
   uint32_t search = HIPATTN_SEARCH_DEFAULT;
   uint32_t refresh_interval = 0;
+  float min_recall = 0;
+  bool verify_recall = false;
   uint32_t kv_dtype = HIPATTN_DTYPE_DEFAULT;
   bool compare = false;
 

@@ -2,6 +2,8 @@
 // SPDX-FileCopyrightText: The hipattn authors
 #include "report.h"
 
+#include "recall_report.h"
+
 #include <nlohmann/json.hpp>
 
 #include <algorithm>
@@ -93,6 +95,7 @@ json AnswerToJson(const NamedAnswer& named) {
       {"kv_bytes", KvBytes(answer.stats)},
       {"stats", StatsToJson(answer.stats)},
       {"audited_heads", HeadsToJson(answer.audited_heads)},
+      {"recall", RecallToJson(answer.recall)},
   };
 }
 
@@ -165,6 +168,10 @@ std::string FormatSummary(const Report& report) {
     text += Right(Fixed(static_cast<double>(answer.bytes_read) / 1e6 / steps, 1), 15);
     text += Right(Fixed(search_ms, 2), 17);
     text += Right(Fixed(static_cast<double>(KvBytes(answer.stats)) / 1e6, 1), 9) + "\n";
+  }
+  for (const NamedAnswer& named : report.answers) {
+    const std::string recall = FormatRecall(named.answer.recall);
+    text += recall.empty() ? "" : named.attention + ": " + recall;
   }
   return text;
 }

@@ -161,6 +161,9 @@ Status Session::Step(const Sequence& sequence,
     return share.status();
   }
   answer->attended_share += share.value();
+  if (options_.verify_recall || options_.min_recall > 0) {
+    return AddStep(engine_, sequence, &answer->recall);
+  }
   return {};
 }
 

@@ -10,6 +10,7 @@
 #include "llama_forward.h"
 #include "llama_model.h"
 #include "options.h"
+#include "recall_log.h"
 #include "result.h"
 #include "tokenizer.h"
 #include "workers.h"
@@ -35,6 +36,7 @@ struct Answer {
   double attended_share = 0;               // of the text, by a mean decode step, layer and kv head
   hipattn_stats_t stats = {};              // of the decode steps alone
   std::vector<AuditedHead> audited_heads;  // afterwards, those that lose most first
+  RecallLog recall;                        // with --verify-recall or --min-recall
   uint64_t bytes_read = 0;                 // by them: keys, values and summaries
 
   double tokens_per_second() const {

@@ -10,6 +10,7 @@
 #include <nlohmann/json.hpp>
 
 #include <algorithm>
+#include <cmath>
 #include <numeric>
 
 namespace hipattn_run {
@@ -174,6 +175,63 @@ TEST_F(Cli, AHeadProfileIsWrittenAndReadAgain) {
   EXPECT_EQ(testing::ReadFile(path), "{}");
 }
 
+TEST_F(Cli, TellsTheRecallOfEveryHead) {
+  const std::string help = Run({"--help"}).out;
+  EXPECT_NE(help.find("--min-recall"), std::string::npos);
+  EXPECT_NE(help.find("--verify-recall"), std::string::npos);
+  const std::string path = folder_.File("result.json");
+  const std::string document = folder_.File("document.txt");
+  testing::WriteFile(document, std::string(180, 'a') + " then the end\n");
+  const auto run = [&](std::vector<std::string> more) {
+    std::vector<std::string> arguments = {"--prompt-file",
+                                          document,
+                                          "--attention",
+                                          "sparse",
+                                          "--budget-tokens",
+                                          "16",
+                                          "--rerank-tokens",
+                                          "64",
+                                          "--sink-tokens",
+                                          "16",
+                                          "--window-tokens",
+                                          "32",
+                                          "--ignore-end",
+                                          "--json",
+                                          path};
+    arguments.insert(arguments.end(), more.begin(), more.end());
+    const ProgramResult result = RunTiny(arguments);
+    EXPECT_EQ(result.exit_code, 0) << result.err;
+    return std::pair(result, json::parse(testing::ReadFile(path)));
+  };
+  EXPECT_TRUE(run({}).second.at("recall").is_null());
+
+  const auto [verified, object] = run({"--verify-recall"});
+  const json& recall = object.at("recall");
+  EXPECT_EQ(recall.at("steps"), 4);
+  const size_t layers = recall.at("num_layers");
+  const size_t kv_heads = recall.at("num_kv_heads");
+  ASSERT_EQ(recall.at("q_heads").size(), layers * recall.at("num_q_heads").get<size_t>());
+  ASSERT_EQ(recall.at("kv_heads").size(), layers * kv_heads);
+  for (const json& head : recall.at("q_heads")) {
+    const double truth = head.at("truth");
+    EXPECT_GT(truth, 0.0);
+    EXPECT_LT(truth, 1.0);
+    EXPECT_LE(head.at("least_truth"), truth);
+    EXPECT_NEAR(head.at("estimate").get<double>(), truth, 0.2);
+    EXPECT_GE(head.at("error").get<double>() + 1e-9,
+              std::abs(head.at("estimate").get<double>() - truth));
+  }
+  const auto steps = recall.at("kv_heads")[0].at("attended_steps").get<std::vector<uint32_t>>();
+  EXPECT_EQ(steps.front(), 4U);  // a sink
+  EXPECT_EQ(*std::min_element(steps.begin(), steps.end()), 0U);
+  EXPECT_NE(verified.err.find("softmax mass attended"), std::string::npos) << verified.err;
+
+  const json grown = run({"--min-recall", "1"}).second;
+  EXPECT_EQ(grown.at("recall").at("estimate"), 1.0);
+  EXPECT_TRUE(grown.at("recall").at("truth").is_null());
+  EXPECT_EQ(grown.at("attended_share"), 1.0);
+}
+
 TEST_F(Cli, SeedsMakeTheAnswer) {
   const auto answer = [&](const std::string& seed) {
     return RunTiny({"--prompt", "Hello", "--temperature", "2", "--seed", seed, "--ignore-end"}).out;
@@ -210,6 +268,12 @@ TEST_F(Cli, WrongOptionsAreUsageErrors) {
   ExpectFailure(RunTiny({"--prompt", "x", "--ctx-chunk", "0"}), 2, "ctx-chunk");
   ExpectFailure(RunTiny({"--prompt", "x", "--threads", "-1"}), 2, "threads");
   ExpectFailure(RunTiny({"--prompt", "x", "--temperature", "-1"}), 2, "temperature");
+  ExpectFailure(RunTiny({"--prompt", "x", "--min-recall", "1.5"}), 2, "min-recall");
+  ExpectFailure(RunTiny({"--prompt", "x", "--min-recall", "-0.1"}), 2, "min-recall");
+  ExpectFailure(RunTiny({"--prompt", "x", "--min-recall", "much"}), 2, "min-recall");
+  ExpectFailure(RunTiny({"--prompt", "x", "--min-recall", "0.5", "--scorer", "mean"}),
+                1,
+                "min_recall is 0.5");
   ExpectFailure(RunTiny({"--prompt", "x", "--insert-fact", "F"}), 2, "--prompt-file");
 }
 
