@@ -45,16 +45,8 @@ Status ScoreForEach(EngineState& engine,
   return LaunchAndSync(engine, engine.device->ops().score_sketches, params);
 }
 
-double LogSumExp(std::span<const double> values) {
-  const double top = *std::max_element(values.begin(), values.end());
-  double sum = 0.0;
-  for (const double value : values) {
-    sum += std::exp(value - top);
-  }
-  return top + std::log(sum);
-}
-
-// Log masses of the keys of `blocks` in [lo, hi), by their keys -> log_masses[group][blocks].
+// Natural log of the masses of the keys of `blocks` inside the searchable range, by attending each
+// block by itself -> log_masses[group][blocks].
 Status SumKeys(EngineState& engine,
                const HeadStore& store,
                const float* q,
@@ -63,46 +55,47 @@ Status SumKeys(EngineState& engine,
                std::vector<double>* log_masses) {
   const EngineOptions& options = engine.options;
   const uint32_t group = options.group();
-  std::vector<uint32_t> tokens;
-  std::vector<size_t> ends;
-  for (const int32_t block : blocks) {
-    const int64_t begin = int64_t{block} * options.block_tokens;
-    const int64_t end = std::min(begin + options.block_tokens, range.window_begin);
-    for (int64_t t = std::max(begin, range.sink_end); t < end; ++t) {
-      tokens.push_back(static_cast<uint32_t>(t));
-    }
-    ends.push_back(tokens.size());
+  const size_t row = size_t{group} * options.head_dim;
+  const auto count = static_cast<uint32_t>(blocks.size());
+  const uint64_t floats = device::DecodeWorkspaceFloats(1, group, options.head_dim);
+  Scratch<device::DecodeJob> jobs;
+  Scratch<device::KvRange> ranges;
+  Scratch<float> lse;
+  Scratch<float, device::MemoryKind::kDevice> out;
+  Scratch<float, device::MemoryKind::kDevice> workspace;
+  HIPATTN_RETURN_IF_ERROR(jobs.Grow(*engine.device, count));
+  HIPATTN_RETURN_IF_ERROR(ranges.Grow(*engine.device, count));
+  HIPATTN_RETURN_IF_ERROR(lse.Grow(*engine.device, size_t{count} * group));
+  HIPATTN_RETURN_IF_ERROR(out.Grow(*engine.device, count * row));
+  HIPATTN_RETURN_IF_ERROR(workspace.Grow(*engine.device, count * floats));
+  for (uint32_t i = 0; i < count; ++i) {
+    const int64_t first = int64_t{blocks[i]} * options.block_tokens;
+    const int64_t begin = std::max(first, range.sink_end);
+    const int64_t end = std::min(first + options.block_tokens, range.window_begin);
+    ranges[i] = {store.slots()[blocks[i]],
+                 static_cast<uint16_t>(begin - first),
+                 static_cast<uint16_t>(end - first)};
+    jobs[i] = {};
+    jobs[i].ranges = ranges.data() + i;
+    jobs[i].num_ranges = 1;
+    jobs[i].q = q;
+    jobs[i].out = out.data() + i * row;
+    jobs[i].lse = lse.data() + size_t{i} * group;
   }
-  Scratch<uint32_t> list;
-  Scratch<float> scores;
-  Scratch<device::ScoreKeysJob> jobs;
-  HIPATTN_RETURN_IF_ERROR(list.Grow(*engine.device, tokens.size()));
-  HIPATTN_RETURN_IF_ERROR(scores.Grow(*engine.device, group * tokens.size()));
-  HIPATTN_RETURN_IF_ERROR(jobs.Grow(*engine.device, group));
-  std::copy(tokens.begin(), tokens.end(), list.data());
-  for (uint32_t g = 0; g < group; ++g) {
-    jobs[g] = {store.slots(),
-               list.data(),
-               nullptr,
-               static_cast<uint32_t>(tokens.size()),
-               {q + uint64_t{g} * options.head_dim, 0, 1, 1},
-               nullptr,
-               scores.data() + g * tokens.size()};
-  }
-  const device::ScoreKeysParams params = {engine.pool.view(), {}, jobs.data(), group};
-  HIPATTN_RETURN_IF_ERROR(LaunchAndSync(engine, engine.device->ops().score_keys, params));
-  const auto scale = static_cast<double>(options.softmax_scale);
-  const auto softcap = static_cast<double>(options.logit_softcap);
-  std::vector<double> logits;
+  device::DecodeParams params = {};
+  params.pool = engine.pool.view();
+  params.jobs = jobs.data();
+  params.num_jobs = count;
+  params.group = group;
+  params.scale = options.softmax_scale;
+  params.softcap = options.logit_softcap;
+  params.out_dtype = DType::kF32;
+  params.workspace = workspace.data();
+  HIPATTN_RETURN_IF_ERROR(LaunchAndSync(engine, engine.device->ops().sparse_decode, params));
   log_masses->clear();
   for (uint32_t g = 0; g < group; ++g) {
-    for (size_t i = 0, begin = 0; i < ends.size(); begin = ends[i++]) {
-      logits.clear();
-      for (size_t t = begin; t < ends[i]; ++t) {
-        const double logit = scale * static_cast<double>(scores[g * tokens.size() + t]);
-        logits.push_back(softcap > 0.0 ? softcap * std::tanh(logit / softcap) : logit);
-      }
-      log_masses->push_back(LogSumExp(logits));
+    for (uint32_t i = 0; i < count; ++i) {
+      log_masses->push_back(static_cast<double>(lse[size_t{i} * group + g]));
     }
   }
   return Status::Ok();
@@ -139,7 +132,7 @@ Status SampleHead(EngineState& engine,
   const uint64_t key_tokens = sample->drawn().size() * options.block_tokens;
   read->keys += sketch_tokens + key_tokens;
   read->bytes += sketch_tokens / device::kSketchTokens * device::SketchBytes(options.head_dim) +
-                 key_tokens * options.head_dim * DTypeBytes(options.kv());
+                 key_tokens * 2 * options.head_dim * DTypeBytes(options.kv());
   return Status::Ok();
 }
 

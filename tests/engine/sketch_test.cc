@@ -413,13 +413,13 @@ TEST(Sketches, WhatMinRecallLooksAtIsCounted) {
   engine->GetStats(true);
   Feed(*grown, 4000, 1);
   const Stats both = engine->GetStats(true);
-  // 48 blocks that were kept and not selected, 64 that were discarded, up to 32 by their keys.
+  // 48 blocks that were kept and not selected, 64 that were discarded, up to 32 attended.
   const uint64_t keys = both.search_keys_read - search.search_keys_read;
   EXPECT_GT(keys, kKvHeads * (48U + 64U) * 16);
   EXPECT_LE(keys, kKvHeads * (48U + 64U + 32U) * 16);
   const uint64_t key_tokens = keys - uint64_t{kKvHeads} * (48 + 64) * 16;
   EXPECT_EQ(both.search_bytes_read - search.search_bytes_read,
-            uint64_t{kKvHeads} * (48 + 64) * 6 * kDim + key_tokens * kDim * 2);
+            uint64_t{kKvHeads} * (48 + 64) * 6 * kDim + key_tokens * kDim * 4);
 }
 
 TEST(Sketches, HipPrefillSearchesByThem) {
