@@ -6,7 +6,7 @@ set -euo pipefail
 # shellcheck source-path=SCRIPTDIR source=common.sh
 . "$(dirname "${BASH_SOURCE[0]}")/common.sh"
 
-model='' text='' tokens=7000 budget=512 fact='The secret number of Lisbon is 48213.' question='What is the secret number of Lisbon?'
+model='' text='' tokens=7000 budget=512 fact='The secret number of Lisbon is 48213.' question='What is the secret number of Lisbon? Answer in one short sentence.'
 
 usage() {
   cat <<TEXT
