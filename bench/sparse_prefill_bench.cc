@@ -4,6 +4,8 @@
 // sparse_prefill of a whole text against dense_prefill of the same text, in turns.
 //   density_%     pairs of query and key that the mask's tiles hold / those of the causal triangle
 //   efficiency_%  density * time of dense_prefill / time, from the fastest of both
+// and what comes before it, by head: estimate_lines of the last 64 rows, pool_blocks and
+// score_blocks, whose share_% is of the time of sparse_prefill at a density of 10 %.
 #include "base/prefill_mask.h"
 #include "bench/line.h"
 #include "bench/shapes.h"
@@ -160,6 +162,110 @@ void RunSparse(benchmark::State& state, const SparseShape& shape) {
   state.counters["efficiency_%"] = 100 * density * fastest_dense / fastest;
 }
 
+// sparse_prefill of one head at a density of 10 %, on the calling thread.
+double AttentionSeconds(const device::BlockPool& pool,
+                        const uint32_t* slots,
+                        const float* q,
+                        uint32_t num_tokens) {
+  const SparseShape shape = {num_tokens, pool.head_dim, 10, 2, 1};
+  const BenchMask mask = MakeSlashes(shape);
+  std::vector<float> out(size_t{num_tokens} * pool.head_dim);
+  device::SparsePrefillJob job = {};
+  job.slots = slots;
+  job.q = q;
+  job.out = out.data();
+  job.num_rows = num_tokens;
+  job.num_heads = 1;
+  job.mask = mask.mask();
+  device::SparsePrefillParams params = {};
+  params.pool = pool;
+  params.jobs = &job;
+  params.num_jobs = 1;
+  params.q_row_stride = pool.head_dim;
+  params.out_row_stride = pool.head_dim;
+  params.scale = 0.1F;
+  const device::OpContext context = {&ExecutorOf(1), nullptr};
+  double fastest = 1e30;
+  for (int i = 0; i < 3; ++i) {
+    const double start = Now(1);
+    device::CpuOpTables().back()->sparse_prefill(context, params);
+    fastest = std::min(fastest, Now(1) - start);
+  }
+  return fastest;
+}
+
+enum class Estimate { kLines, kPool, kPooledScores, kMassScores };
+
+// One head of a whole text on the calling thread.
+void RunEstimate(benchmark::State& state, uint32_t num_tokens, uint32_t head_dim, Estimate what) {
+  constexpr uint32_t kRows = 64;
+  const DType dtype = DType::kBf16;
+  const size_t block_bytes = size_t{2} * kBlockTokens * head_dim * DTypeBytes(dtype);
+  std::byte* memory = BenchMemory(num_tokens / kBlockTokens * block_bytes);
+  const std::vector<uint32_t> slots = Slots(num_tokens / kBlockTokens, false);
+  const std::vector<float> q = Normals(size_t{num_tokens} * head_dim);
+  const device::BlockPool pool = {&memory, 31, kBlockTokens, head_dim, dtype, block_bytes};
+  const uint32_t num_blocks = num_tokens / device::kPoolTokens;
+  std::vector<float> vertical(num_tokens);
+  std::vector<float> slash(num_tokens);
+  std::vector<float> lse(kRows);
+  std::vector<float> workspace(device::LinesWorkspaceFloats(num_tokens, kRows));
+  std::vector<float> panel(device::ColumnPanelElements(num_blocks, head_dim));
+  std::vector<float> scores(size_t{num_tokens / kRowTile} * num_blocks);
+  const device::LinesJob lines = {slots.data(),
+                                  q.data(),
+                                  num_tokens - kRows,
+                                  kRows,
+                                  vertical.data(),
+                                  slash.data(),
+                                  lse.data(),
+                                  workspace.data()};
+  const device::PoolJob pools = {slots.data(), num_tokens, 0, panel.data()};
+  const device::BlockScoreJob blocks = {
+      q.data(), 0, num_tokens, panel.data(), num_blocks, scores.data()};
+  const device::OpTable& ops = *device::CpuOpTables().back();
+  const device::OpContext context = {&ExecutorOf(1), nullptr};
+  const double tokens = num_tokens;
+  const double bytes = tokens * head_dim * DTypeBytes(dtype);
+  Work work = {2 * bytes, 2 * 2.0 * kRows * tokens * head_dim};  // two passes over the keys
+  if (what == Estimate::kPool) {
+    work.flops = 2 * tokens * head_dim;
+  } else if (what == Estimate::kPooledScores) {
+    work = {tokens * head_dim * sizeof(float),
+            tokens * head_dim + 2.0 * tokens / kRowTile * num_blocks * head_dim};
+  } else if (what == Estimate::kMassScores) {
+    work = {tokens * head_dim * sizeof(float), 2.0 * tokens * num_blocks * head_dim};
+  }
+  ops.pool_blocks(context, {pool, &pools, 1});
+  double fastest = 1e30;
+  RunLine(state, work, 1, [&] {
+    const double start = Now(1);
+    if (what == Estimate::kLines) {
+      ops.estimate_lines(context, {pool, &lines, 1, head_dim, 0.1F, 0});
+    } else if (what == Estimate::kPool) {
+      ops.pool_blocks(context, {pool, &pools, 1});
+    } else {
+      const auto score =
+          what == Estimate::kPooledScores ? device::BlockScore::kPooled : device::BlockScore::kMass;
+      ops.score_blocks(context, {&blocks, 1, head_dim, head_dim, 0.1F, score});
+    }
+    fastest = std::min(fastest, Now(1) - start);
+  });
+  state.counters["share_%"] =
+      100 * fastest / AttentionSeconds(pool, slots.data(), q.data(), num_tokens);
+}
+
+void RegisterEstimate(uint32_t head_dim, Estimate what, const std::string& op) {
+  constexpr uint32_t kTokens = 32768;
+  const std::string name =
+      op + "/T:" + std::to_string(kTokens) + ShapeName(head_dim, 1, DType::kBf16) + "/threads:1";
+  benchmark::RegisterBenchmark(
+      name.c_str(), [=](benchmark::State& state) { RunEstimate(state, kTokens, head_dim, what); })
+      ->UseManualTime()
+      ->Unit(benchmark::kMillisecond)
+      ->Iterations(kIterations / 10);
+}
+
 void Register(const SparseShape& shape) {
   const std::string kind =
       shape.clusters > 0 ? "/clusters:" + std::to_string(shape.clusters) : "/columns";
@@ -184,6 +290,10 @@ void RegisterSparsePrefill() {
     Register({16384, head_dim, 10, 16, 1});
     Register({16384, head_dim, 10, 0, 1});
     Register({16384, head_dim, 10, 2, 2});
+    RegisterEstimate(head_dim, Estimate::kLines, "estimate_lines");
+    RegisterEstimate(head_dim, Estimate::kPool, "pool_blocks");
+    RegisterEstimate(head_dim, Estimate::kPooledScores, "score_blocks/pooled");
+    RegisterEstimate(head_dim, Estimate::kMassScores, "score_blocks/mass");
   }
 }
 

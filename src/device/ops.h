@@ -37,6 +37,8 @@ struct OpTable {
   Op<SparsePrefillParams> sparse_prefill;
   Op<PackParams> pack_columns;
   Op<LinesParams> estimate_lines;
+  Op<PoolParams> pool_blocks;
+  Op<BlockScoreParams> score_blocks;
   Op<MergeParams> merge_states;
 };
 

@@ -477,6 +477,45 @@ constexpr uint64_t LinesWorkspaceFloats(uint32_t num_keys, uint32_t num_rows) {
 }
 
 // ------------------------------------------------------------------------------------------
+// pool_blocks, score_blocks Means of 64 keys and values in f32, and what a row tile's queries make
+// of them. Block n is the keys 64 n .. 64 n + 63 of the sequence; a mean is their sum in order /
+// 64, a short last block as if filled up with zeros.
+inline constexpr uint32_t kPoolTokens = 64;
+struct PoolJob {          // one (sequence, kv head)
+  const uint32_t* slots;  // as in PrefillJob
+  uint32_t num_tokens;
+  uint32_t first_block;  // blocks before it have been pooled already; a multiple of 16
+  float* panel;          // ColumnPanelElements(ceil(num_tokens / 64), head_dim), 64-byte aligned;
+                         // lanes behind the last block become 0
+};
+struct PoolParams {
+  BlockPool pool;
+  const PoolJob* jobs;
+  uint32_t num_jobs;
+};
+enum class BlockScore : uint32_t {
+  kPooled,  // scale * (sum of the tile's rows / 64).(mean key); -inf for a block that begins behind
+            // the tile's last row (MInference, arXiv 2407.02490, algorithm 3; FlexPrefill)
+  kMass,    // log of the sum over rows of exp(scale q.(mean key)), of the rows at or behind the
+            // block's last key; -inf where there are none (FlashPrefill, arXiv 2603.06199)
+};
+struct BlockScoreJob {  // one (sequence, q head)
+  const float* q;       // row r: q + r * q_row_stride
+  uint32_t first_pos, num_rows;
+  const float* panel;  // pool_blocks' of the kv head
+  uint32_t num_blocks;
+  float* scores;  // [ceil(num_rows / kRowTile)][num_blocks]
+};
+struct BlockScoreParams {
+  const BlockScoreJob* jobs;
+  uint32_t num_jobs;
+  uint64_t q_row_stride;
+  uint32_t head_dim;
+  float scale;
+  BlockScore score;
+};
+
+// ------------------------------------------------------------------------------------------
 // merge_states (o_a, lse_a), (o_b, lse_b) over disjoint keys -> (o, lse) (SPEC D4). o may alias
 // o_a, lse may alias lse_a.
 struct MergeParams {

@@ -33,6 +33,8 @@ void DensePrefill(const device::OpContext& context, const device::PrefillParams&
 void SparsePrefill(const device::OpContext& context, const device::SparsePrefillParams& params);
 void PackColumns(const device::OpContext& context, const device::PackParams& params);
 void EstimateLines(const device::OpContext& context, const device::LinesParams& params);
+void PoolBlocks(const device::OpContext& context, const device::PoolParams& params);
+void ScoreBlocks(const device::OpContext& context, const device::BlockScoreParams& params);
 void MergeStates(const device::OpContext& context, const device::MergeParams& params);
 
 }  // namespace hipattn::host::HIPATTN_ISA

@@ -5,8 +5,9 @@
 // names (device/params.h), by the register tiles of dense_prefill.
 //
 // A task is one row tile of one job, all of whose heads share the widened keys. It collects the K
-// panels that its part of the mask names, in that order, into tiles of keys; lanes that the mask
-// does not name become keys and values of 0 with a bias of -inf. Per head and tile:
+// panels that its part of the mask names, in that order, into tiles of keys; single keys of panels
+// are copied together first, and lanes that are left become keys and values of 0 with a bias of
+// -inf. Per head and tile:
 //   scores of all rows; the largest of each row; (skip-softmax: nothing more when none is near)
 //   p = exp(s - m'), o = exp(m - m') o + p V, l = exp(m - m') l + sum p
 // Rows see the lanes [lo, hi) of a tile: hi by causality, lo by the window. The sums of p V run
@@ -250,23 +251,30 @@ uint32_t LaneBits(uint32_t begin, uint32_t end) {
   return ((1U << end) - 1) & ~((1U << begin) - 1);
 }
 
-// Adds the lanes `active` of a panel, keys [head_dim][16] and values [16][head_dim], to the tile.
-// Their positions and biases are set by the caller, who folds full tiles.
+// Some lanes of a panel of 16 keys.
 template <typename Tag>
-void WidenLanes(Tag tag,
-                const Task& task,
-                const typename Tag::Elem* keys,
-                const typename Tag::Elem* values,
-                uint32_t active,
-                Scratch* scratch) {
+struct PanelPart {
+  const typename Tag::Elem* keys;    // [head_dim][16]
+  const typename Tag::Elem* values;  // [16][head_dim]
+  uint32_t active;                   // a bit for each lane that takes part
+};
+
+// Adds a panel to the tile. Positions and biases of active lanes are set by the caller, who folds
+// full tiles.
+template <typename Tag>
+void WidenLanes(Tag tag, const Task& task, const PanelPart<Tag>& panel, Scratch* scratch) {
   const int first = scratch->lanes;
   float* k = scratch->k + first / kColumns * kColumns * task.head_dim + first % kColumns;
-  WidenPanel(tag, keys, task.head_dim, k);
+  WidenPanel(tag, panel.keys, task.head_dim, k);
   for (int lane = 0; lane < kPanel; ++lane) {
     float* v = scratch->v + (first + lane) * kColumns;
-    if ((active >> lane & 1U) != 0) {
-      WidenValue(
-          tag, values + lane * task.head_dim, task.head_dim, task.padded_dim, task.tile_keys, v);
+    if ((panel.active >> lane & 1U) != 0) {
+      WidenValue(tag,
+                 panel.values + lane * task.head_dim,
+                 task.head_dim,
+                 task.padded_dim,
+                 task.tile_keys,
+                 v);
       continue;
     }
     scratch->bias[first + lane] = kNone;
@@ -277,7 +285,7 @@ void WidenLanes(Tag tag,
       Store(v + dim / kColumns * task.tile_keys * kColumns + dim % kColumns, Zero());
     }
   }
-  scratch->biased = scratch->biased || active != kAllLanes;
+  scratch->biased = scratch->biased || panel.active != kAllLanes;
   scratch->lanes += kPanel;
 }
 
@@ -288,25 +296,96 @@ void MakeRoom(const Task& task, Scratch* scratch) {
   }
 }
 
+// Keys that stand alone in their panels, collected until they fill one. All lie before the tile's
+// first row, so that their order does not matter to causality.
+template <typename Tag>
+struct LoosePanel {
+  typename Tag::Elem keys[device::kPanelTokens * device::kMaxHeadDim];    // [head_dim][16]
+  typename Tag::Elem values[device::kPanelTokens * device::kMaxHeadDim];  // [16][head_dim]
+  uint32_t positions[kPanel];
+  int lanes;
+};
+
+template <typename Tag>
+void AddWidened(Tag tag,
+                const Task& task,
+                const PanelPart<Tag>& panel,
+                const uint32_t* positions,
+                Scratch* scratch) {
+  MakeRoom(task, scratch);
+  for (int lane = 0; lane < kPanel; ++lane) {
+    scratch->positions[scratch->lanes + lane] = positions[lane];
+    scratch->bias[scratch->lanes + lane] = 0.0F;
+  }
+  WidenLanes(tag, task, panel, scratch);
+}
+
+template <typename Tag>
+void FlushLoose(Tag tag, const Task& task, LoosePanel<Tag>* loose, Scratch* scratch) {
+  if (loose->lanes > 0) {
+    for (int lane = loose->lanes; lane < kPanel; ++lane) {
+      loose->positions[lane] = loose->positions[0];
+    }
+    const uint32_t active = LaneBits(0, static_cast<uint32_t>(loose->lanes));
+    const PanelPart<Tag> panel = {loose->keys, loose->values, active};
+    AddWidened(tag, task, panel, loose->positions, scratch);
+    loose->lanes = 0;
+  }
+}
+
+// Lanes of a panel at ascending positions. A part of a panel that all rows see whole is copied: its
+// other lanes would cost as much as keys.
+template <typename Tag>
+void AddPanel(Tag tag,
+              const Task& task,
+              const PanelPart<Tag>& panel,
+              const uint32_t* positions,
+              LoosePanel<Tag>* loose,
+              Scratch* scratch) {
+  const bool seen_by_all = positions[kPanel - 1] <= task.Position(0) && !scratch->windowed;
+  if (!seen_by_all) {
+    FlushLoose(tag, task, loose, scratch);
+  }
+  if (!seen_by_all || panel.active == kAllLanes) {
+    AddWidened(tag, task, panel, positions, scratch);
+    return;
+  }
+  for (int lane = 0; lane < kPanel; ++lane) {
+    if ((panel.active >> lane & 1U) == 0) {
+      continue;
+    }
+    for (int dim = 0; dim < task.head_dim; ++dim) {
+      loose->keys[dim * kPanel + loose->lanes] = panel.keys[dim * kPanel + lane];
+    }
+    __builtin_memcpy(loose->values + loose->lanes * task.head_dim,
+                     panel.values + lane * task.head_dim,
+                     static_cast<size_t>(task.head_dim) * sizeof(typename Tag::Elem));
+    loose->positions[loose->lanes] = positions[lane];
+    if (++loose->lanes == kPanel) {
+      FlushLoose(tag, task, loose, scratch);
+    }
+  }
+}
+
 // Lanes `active` of the sequence's panel number `panel`.
 template <typename Tag>
-void AddKeys(Tag tag, const Task& task, uint64_t panel, uint32_t active, Scratch* scratch) {
-  MakeRoom(task, scratch);
+void AddKeys(Tag tag,
+             const Task& task,
+             uint64_t panel,
+             uint32_t active,
+             LoosePanel<Tag>* loose,
+             Scratch* scratch) {
   const device::BlockPool& pool = task.params->pool;
   const uint64_t token = panel * device::kPanelTokens;
-  for (int lane = 0; lane < kPanel; ++lane) {
-    scratch->positions[scratch->lanes + lane] =
-        static_cast<uint32_t>(token) + static_cast<uint32_t>(lane);
-    scratch->bias[scratch->lanes + lane] = 0.0F;
+  uint32_t positions[kPanel];
+  for (uint32_t lane = 0; lane < device::kPanelTokens; ++lane) {
+    positions[lane] = static_cast<uint32_t>(token) + lane;
   }
   std::byte* block = device::BlockAddress(pool, task.job->slots[token / pool.block_tokens]);
   const auto in_block = static_cast<uint32_t>(token % pool.block_tokens);
-  WidenLanes(tag,
-             task,
-             KeyLane<Tag>(block, pool.head_dim, in_block),
-             ValueRow<Tag>(block, pool, in_block),
-             active,
-             scratch);
+  const PanelPart<Tag> part = {
+      KeyLane<Tag>(block, pool.head_dim, in_block), ValueRow<Tag>(block, pool, in_block), active};
+  AddPanel(tag, task, part, positions, loose, scratch);
 }
 
 // Calls add(panel, active lanes) for every panel that some of the ascending intervals meet.
@@ -338,7 +417,7 @@ void ForEachPanel(uint32_t first, uint32_t last, const Interval& interval, const
 
 // The ranges of the task's row tile. Windowed ones do not share a tile with others.
 template <typename Tag>
-void FoldRanges(Tag tag, const Task& task, Scratch* scratch) {
+void FoldRanges(Tag tag, const Task& task, LoosePanel<Tag>* loose, Scratch* scratch) {
   const PrefillMask& mask = task.job->mask;
   const uint32_t last = mask.range_ptr[task.tile + 1];
   for (uint32_t first = mask.range_ptr[task.tile]; first < last;) {
@@ -353,7 +432,10 @@ void FoldRanges(Tag tag, const Task& task, Scratch* scratch) {
         [&](uint32_t i) {
           return ColumnInterval{mask.ranges[i].begin, mask.ranges[i].end};
         },
-        [&](uint64_t panel, uint32_t active) { AddKeys(tag, task, panel, active, scratch); });
+        [&](uint64_t panel, uint32_t active) {
+          AddKeys(tag, task, panel, active, loose, scratch);
+        });
+    FlushLoose(tag, task, loose, scratch);
     first = end;
     if (first < last) {
       FoldTile(task, scratch);
@@ -365,7 +447,7 @@ void FoldRanges(Tag tag, const Task& task, Scratch* scratch) {
 
 // The row tile's columns, from the panel.
 template <typename Tag>
-void FoldColumns(Tag tag, const Task& task, Scratch* scratch) {
+void FoldColumns(Tag tag, const Task& task, LoosePanel<Tag>* loose, Scratch* scratch) {
   const PrefillMask& mask = task.job->mask;
   const auto* panels = static_cast<const typename Tag::Elem*>(task.job->columns);
   const size_t half = size_t{device::kPanelTokens} * task.params->pool.head_dim;
@@ -374,16 +456,15 @@ void FoldColumns(Tag tag, const Task& task, Scratch* scratch) {
       mask.range_ptr[task.tile + 1] + task.tile + 1,
       [&](uint32_t i) { return mask.intervals[i]; },
       [&](uint64_t panel, uint32_t active) {
-        MakeRoom(task, scratch);
-        for (int lane = 0; lane < kPanel; ++lane) {
-          const uint64_t column = panel * device::kPanelTokens + static_cast<uint32_t>(lane);
-          scratch->positions[scratch->lanes + lane] =
-              column < mask.num_columns ? mask.columns[column] : ~0U;
-          scratch->bias[scratch->lanes + lane] = 0.0F;
+        uint32_t positions[kPanel];
+        for (uint32_t lane = 0; lane < device::kPanelTokens; ++lane) {
+          const uint64_t column = panel * device::kPanelTokens + lane;
+          positions[lane] = column < mask.num_columns ? mask.columns[column] : ~0U;
         }
         const typename Tag::Elem* keys = panels + panel * 2 * half;
-        WidenLanes(tag, task, keys, keys + half, active, scratch);
+        AddPanel(tag, task, PanelPart<Tag>{keys, keys + half, active}, positions, loose, scratch);
       });
+  FlushLoose(tag, task, loose, scratch);
   FoldTile(task, scratch);
 }
 
@@ -404,7 +485,7 @@ void FoldMeans(const Task& task, Scratch* scratch) {
               block < means.num_blocks ? means.log_tokens[block] : kNone;
         }
         const float* keys = means.panel + panel * 2 * half;
-        WidenLanes(F32{}, task, keys, keys + half, active, scratch);
+        WidenLanes(F32{}, task, PanelPart<F32>{keys, keys + half, active}, scratch);
         scratch->biased = true;
       });
   FoldTile(task, scratch);
@@ -441,8 +522,10 @@ template <typename Tag>
 void RunTask(Tag tag, const Task& task) {
   Scratch scratch;
   StartTask(task, &scratch);
-  FoldRanges(tag, task, &scratch);
-  FoldColumns(tag, task, &scratch);
+  LoosePanel<Tag> loose;
+  loose.lanes = 0;
+  FoldRanges(tag, task, &loose, &scratch);
+  FoldColumns(tag, task, &loose, &scratch);
   if (task.job->means.panel != nullptr) {
     FoldMeans(task, &scratch);
   }

@@ -26,6 +26,8 @@ const device::OpTable* Table() {
       .sparse_prefill = SparsePrefill,
       .pack_columns = PackColumns,
       .estimate_lines = EstimateLines,
+      .pool_blocks = PoolBlocks,
+      .score_blocks = ScoreBlocks,
       .merge_states = MergeStates,
   };
   return &kTable;

@@ -21,6 +21,8 @@ const device::OpTable& ReferenceOps() {
       .sparse_prefill = ref::SparsePrefill,
       .pack_columns = ref::PackColumns,
       .estimate_lines = ref::EstimateLines,
+      .pool_blocks = ref::PoolBlocks,
+      .score_blocks = ref::ScoreBlocks,
       .merge_states = ref::MergeStates,
   };
   return kTable;
