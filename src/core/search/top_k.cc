@@ -50,7 +50,8 @@ TopK::Bin TopK::FindBin(std::span<const int32_t> keys, uint32_t keep) {
     --bin;
   }
   const int32_t first = Above(low, bin << shift);
-  return {first, Above(first, (1U << shift) - 1), keep};
+  const uint32_t width = std::min((1U << shift) - 1, Distance(first, high));  // none past INT32_MAX
+  return {first, Above(first, width), keep};
 }
 
 TopK::Cut TopK::FindCut(std::span<const int32_t> keys, const Bin& bin) {

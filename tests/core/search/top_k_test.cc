@@ -103,5 +103,20 @@ TEST(TopK, NaNsStillGiveAValidSelection) {
   }
 }
 
+TEST(TopK, KeysMayLieAtBothEndsOfTheirType) {
+  std::vector<int32_t> keys(600, INT32_MIN);
+  std::vector<int32_t> numbers(keys.size());
+  std::iota(numbers.begin(), numbers.end(), 0);
+  std::fill_n(keys.begin() + 100, 200, INT32_MAX);
+  TopK top_k;
+  std::vector<int32_t> kept;
+  for (const uint32_t keep : {1U, 150U, 200U, 201U}) {
+    top_k.Keep(keys, numbers, keep, &kept);
+    ASSERT_EQ(kept.size(), keep);
+    EXPECT_EQ(kept[0], keep > 200 ? 0 : 100);
+    EXPECT_EQ(kept[keep - 1], static_cast<int32_t>(keep > 200 ? 299 : 99 + keep));
+  }
+}
+
 }  // namespace
 }  // namespace hipattn::core

@@ -1,0 +1,66 @@
+// SPDX-License-Identifier: Apache-2.0
+// SPDX-FileCopyrightText: The hipattn authors
+//
+// FlexPrefill (arXiv 2502.20766), whose heads need no pattern file: how concentrated the mass of
+// the last 128 rows is says how many lines a head attends, and whether mean queries and keys
+// predict that mass says whether blocks are chosen beside them. Lines are whole blocks here, so the
+// result is a list of blocks of 128 keys per 128 rows.
+//
+// Where a chunk begins inside a key block, the block that a query block's last row lies in counts
+// as its diagonal, and both that its rows lie in are kept.
+#ifndef HIPATTN_CORE_PATTERN_FLEX_SELECT_H_
+#define HIPATTN_CORE_PATTERN_FLEX_SELECT_H_
+
+#include "core/mask/block_lists.h"
+#include "core/mask/prefill_shape.h"
+#include "core/pattern/top_scores.h"
+
+#include <cstdint>
+#include <span>
+
+namespace hipattn::core {
+
+// Of query and of key blocks, and the rows that the estimate looks at.
+inline constexpr uint32_t kFlexBlock = 128;
+
+struct FlexOptions {
+  double gamma = 0.9;       // share of the mass that is kept; the paper compares at 0.95
+  double tau = 0.1;         // divergence below which blocks are chosen, too
+  uint32_t min_blocks = 1;  // of each kind of line; the paper: 1024 tokens, 8 blocks
+  uint32_t max_blocks = UINT32_MAX;
+};
+
+// Of one head, from the ops estimate_lines and pool_blocks.
+struct FlexEstimate {
+  // [kv_len] sums of the softmax over the last probe_rows rows, by key and by distance.
+  std::span<const float> vertical, slash;
+  uint32_t probe_rows;
+  // [key blocks] scale * mean of the probe rows . mean of the block's keys.
+  std::span<const float> probe_scores;
+};
+
+struct FlexBudget {
+  uint32_t vertical_blocks;
+  uint32_t slash_blocks;
+  bool query_aware;   // blocks are chosen beside the lines; SelectFlex needs their scores
+  double divergence;  // square root of Jensen and Shannon's, in nats
+};
+
+// Texts of up to two blocks keep everything.
+FlexBudget PlanFlex(const PrefillShape& shape,
+                    const FlexEstimate& estimate,
+                    const FlexOptions& options);
+
+// block_scores: [query blocks][key blocks] scale * mean query . mean key, of which a query block's
+// up to its diagonal are read; empty unless budget.query_aware (then fewer than 2^31). Block 0 and
+// the diagonal are kept.
+BlockLists SelectFlex(const PrefillShape& shape,
+                      const FlexEstimate& estimate,
+                      const FlexBudget& budget,
+                      std::span<const float> block_scores,
+                      const FlexOptions& options,
+                      TopScores* scratch);
+
+}  // namespace hipattn::core
+
+#endif  // HIPATTN_CORE_PATTERN_FLEX_SELECT_H_

@@ -1,0 +1,213 @@
+// SPDX-License-Identifier: Apache-2.0
+// SPDX-FileCopyrightText: The hipattn authors
+//
+// The selectors that need no pattern file: FlexPrefill, XAttention and FlashPrefill, against their
+// rules written plainly.
+#include "core/mask/block_tiles.h"
+#include "core/pattern/flash_select.h"
+#include "core/pattern/flex_select.h"
+#include "core/pattern/own_blocks.h"
+#include "core/pattern/xattention_select.h"
+#include "tests/support/kv_fixture.h"
+#include "tests/support/mask_paint.h"
+
+#include <gtest/gtest.h>
+
+#include <algorithm>
+#include <cmath>
+#include <numeric>
+#include <set>
+#include <vector>
+
+namespace hipattn::core {
+namespace {
+
+using hipattn::testing::BuiltMask;
+using hipattn::testing::Random;
+
+std::vector<float> Wholes(Random* random, size_t count, uint32_t bound) {
+  std::vector<float> numbers(count);
+  std::generate(
+      numbers.begin(), numbers.end(), [&] { return static_cast<float>(random->Below(bound)); });
+  return numbers;
+}
+
+size_t MapSize(const PrefillShape& shape) {
+  return size_t{NumQueryBlocks(shape, 128)} * NumKeyBlocks(shape, 128);
+}
+
+std::set<int32_t> ListOf(const BlockLists& lists, uint32_t m) {
+  EXPECT_TRUE(std::is_sorted(lists.List(m).begin(), lists.List(m).end()));
+  return {lists.List(m).begin(), lists.List(m).end()};
+}
+
+// No row is empty, and a selector that keeps everything is dense.
+void ExpectDense(const PrefillShape& shape, const BlockLists& lists) {
+  EXPECT_EQ(BuiltMask(BlockTiles(shape, {}, &lists)).size.computed_tiles, CausalTiles(shape));
+}
+
+constexpr PrefillShape kShapes[] = {{1, 1}, {128, 128}, {1000, 1000}, {300, 1000}, {64, 1001}};
+
+TEST(XAttention, TakesBlocksByDecreasingMassUntilTheirShareIsKept) {
+  Random random(1);
+  TopScores scratch;
+  for (const PrefillShape& shape : kShapes) {
+    for (const double threshold : {0.0, 0.5, 0.9, 1.0}) {
+      const std::vector<float> mass = Wholes(&random, MapSize(shape), 5);
+      const BlockLists lists = SelectXAttention(shape, mass, threshold, &scratch);
+      ASSERT_EQ(lists.num_lists(), NumQueryBlocks(shape, 128));
+      for (uint32_t m = 0; m < lists.num_lists(); ++m) {
+        const OwnBlocks own = OwnBlocksOf(shape, m, 128);
+        const float* row = mass.data() + size_t{m} * NumKeyBlocks(shape, 128);
+        std::set<int32_t> want = {0};
+        for (uint32_t block = own.first; block <= own.last; ++block) {
+          want.insert(static_cast<int32_t>(block));
+        }
+        double kept = 0.0;
+        for (const int32_t block : want) {
+          kept += row[block];
+        }
+        // Whole masses: sums are exact, only threshold * total is rounded, here and there alike.
+        const double total = std::accumulate(row, row + own.last + 1, 0.0);
+        while (threshold * total - kept > 0.0) {
+          int32_t best = -1;
+          for (int32_t block = 1; block < static_cast<int32_t>(own.first); ++block) {
+            if (!want.contains(block) && (best < 0 || row[block] > row[best])) {
+              best = block;
+            }
+          }
+          kept += row[best];
+          want.insert(best);
+        }
+        EXPECT_EQ(ListOf(lists, m), want) << "query block " << m << ", threshold " << threshold;
+      }
+    }
+  }
+}
+
+TEST(XAttention, AShareAboveOneIsDense) {
+  Random random(2);
+  TopScores scratch;
+  for (const PrefillShape& shape : kShapes) {
+    ExpectDense(shape, SelectXAttention(shape, Wholes(&random, MapSize(shape), 5), 1.01, &scratch));
+  }
+}
+
+TEST(FlashPrefill, KeepsWhatIsNearTheBestAndTheForcedBlocks) {
+  Random random(3);
+  for (const PrefillShape& shape : {PrefillShape{2000, 2000}, {700, 2001}}) {
+    const std::vector<float> scores = Wholes(&random, MapSize(shape), 40);
+    const BlockLists lists = SelectFlash(shape, scores, {0.5, 200, 300, 1});
+    const BlockLists pruned = PrunedBlocks(shape, lists);
+    for (uint32_t m = 0; m < lists.num_lists(); ++m) {
+      const OwnBlocks own = OwnBlocksOf(shape, m, 128);
+      const float* row = scores.data() + size_t{m} * NumKeyBlocks(shape, 128);
+      const float best = *std::max_element(row, row + own.last + 1);
+      const int32_t first_row = static_cast<int32_t>(shape.kv_len - shape.q_len + m * 128);
+      std::set<int32_t> want;
+      std::set<int32_t> left;
+      for (int32_t block = 0; block <= static_cast<int32_t>(own.last); ++block) {
+        bool near = false;
+        for (int32_t key = block * 128; key < (block + 1) * 128; ++key) {
+          near = near || key < 200 || first_row - key < 300;
+        }
+        const bool last = m + 1 == lists.num_lists();
+        (near || last || row[block] >= 0.5 * best ? want : left).insert(block);
+      }
+      EXPECT_EQ(ListOf(lists, m), want) << "query block " << m;
+      EXPECT_EQ(ListOf(pruned, m), left) << "query block " << m;
+    }
+  }
+}
+
+TEST(FlashPrefill, AlphaZeroIsDenseAndPrunesNothing) {
+  for (const PrefillShape& shape : kShapes) {
+    const std::vector<float> scores(MapSize(shape), 0.0F);
+    const BlockLists lists = SelectFlash(shape, scores, {0.0, 0, 0, 0});
+    ExpectDense(shape, lists);
+    EXPECT_TRUE(PrunedBlocks(shape, lists).blocks.empty());
+  }
+  const std::vector<float> nan(MapSize({1000, 1000}), std::nanf(""));
+  const BlockLists lists = SelectFlash({1000, 1000}, nan, {0.1, 0, 0, 0});
+  EXPECT_EQ(lists.blocks.size(), 8U) << "each its own alone";
+}
+
+// 64 probe rows over 1280 tokens: what a test says of columns and distances, evenly spread else.
+struct Probe {
+  explicit Probe(uint32_t num_tokens)
+      : vertical(num_tokens, 64.0F / static_cast<float>(num_tokens)), slash(vertical) {}
+  FlexEstimate Estimate() const { return {vertical, slash, 64, scores}; }
+
+  std::vector<float> vertical, slash;
+  std::vector<float> scores = std::vector<float>(10, 0.0F);
+};
+
+TEST(FlexPrefill, EvenMassThatMeansPredictIsQueryAware) {
+  Probe probe(1280);
+  const PrefillShape shape = {1280, 1280};
+  FlexOptions options;
+  const FlexBudget budget = PlanFlex(shape, probe.Estimate(), options);
+  EXPECT_NEAR(budget.divergence, 0.0, 1e-4) << "sums of floats, each within 2^-24 of its value";
+  ASSERT_TRUE(budget.query_aware);
+  EXPECT_EQ(budget.vertical_blocks, 1U);
+  // Each query block likes key block 2 by e^9 to 1: those entries have most of the mass, and block
+  // 0 of query block 0 and the two of query block 1.
+  std::vector<float> scores(100, 0.0F);
+  for (size_t m = 2; m < 10; ++m) {
+    scores[m * 10 + 2] = 9.0F;
+  }
+  TopScores scratch;
+  const BlockLists lists = SelectFlex(shape, probe.Estimate(), budget, scores, options, &scratch);
+  for (uint32_t m = 3; m < 10; ++m) {
+    EXPECT_EQ(ListOf(lists, m), (std::set<int32_t>{0, 2, static_cast<int32_t>(m)}));
+  }
+  options.gamma = 1.0;
+  ExpectDense(shape, SelectFlex(shape, probe.Estimate(), budget, scores, options, &scratch));
+}
+
+TEST(FlexPrefill, UnpredictedMassIsLinesByTheirShare) {
+  Probe probe(1280);
+  const PrefillShape shape = {1280, 1280};
+  // 150 columns of block 4 and 5 have 0.95 of the mass, and 20 distances of block 3.
+  std::fill(probe.vertical.begin(), probe.vertical.end(), 64.0F * 0.05F / 1130);
+  std::fill_n(probe.vertical.begin() + 512, 150, 64.0F * 0.95F / 150);
+  std::fill(probe.slash.begin(), probe.slash.end(), 64.0F * 0.05F / 1260);
+  std::fill_n(probe.slash.begin() + 400, 20, 64.0F * 0.95F / 20);
+  const FlexBudget budget = PlanFlex(shape, probe.Estimate(), {});
+  EXPECT_FALSE(budget.query_aware);
+  EXPECT_GT(budget.divergence, 0.5);
+  EXPECT_EQ(budget.vertical_blocks, 2U) << "(1 + 142) / 128 + 1";
+  EXPECT_EQ(budget.slash_blocks, 1U) << "(1 + 18) / 128 + 1";
+  TopScores scratch;
+  FlexBudget more = budget;
+  more.vertical_blocks = 3;
+  more.slash_blocks = 2;
+  const BlockLists lists = SelectFlex(shape, probe.Estimate(), more, {}, {}, &scratch);
+  EXPECT_EQ(ListOf(lists, 0), (std::set<int32_t>{0}));
+  EXPECT_EQ(ListOf(lists, 3), (std::set<int32_t>{0, 3}));
+  EXPECT_EQ(ListOf(lists, 9), (std::set<int32_t>{0, 4, 5, 6, 9})) << "9 - 3 by its distance";
+  FlexOptions bounded;
+  bounded.min_blocks = 3;
+  EXPECT_EQ(PlanFlex(shape, probe.Estimate(), bounded).slash_blocks, 3U);
+  bounded.min_blocks = 1;
+  bounded.max_blocks = 1;
+  EXPECT_EQ(PlanFlex(shape, probe.Estimate(), bounded).vertical_blocks, 1U);
+}
+
+TEST(FlexPrefill, ShortTextsAreDenseAndChunksKeepTheirOwnBlocks) {
+  TopScores scratch;
+  for (const PrefillShape& shape : {PrefillShape{1, 1}, {256, 256}, {100, 200}}) {
+    Probe probe(shape.kv_len);
+    const FlexBudget budget = PlanFlex(shape, probe.Estimate(), {});
+    ExpectDense(shape, SelectFlex(shape, probe.Estimate(), budget, {}, {}, &scratch));
+  }
+  Probe probe(1280);
+  const PrefillShape chunk = {200, 1280};  // positions 1080 to 1279: blocks 8 and 9
+  const BlockLists lists =
+      SelectFlex(chunk, probe.Estimate(), {1, 1, false, 1.0}, {}, {}, &scratch);
+  EXPECT_EQ(ListOf(lists, 0), (std::set<int32_t>{0, 8, 9}));
+  EXPECT_EQ(ListOf(lists, 1), (std::set<int32_t>{0, 9}));
+}
+
+}  // namespace
+}  // namespace hipattn::core
