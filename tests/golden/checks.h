@@ -36,6 +36,15 @@ void CheckProbeCount(const GoldenCase& golden, const Machine& machine);
 void CheckTreeCount(const GoldenCase& golden, const Machine& machine);
 void CheckValidate(const GoldenCase& golden, const Machine& machine);
 
+// Policy of the sparse prefill.
+void CheckConvertLines(const GoldenCase& golden, const Machine& machine);
+void CheckSelectLines(const GoldenCase& golden, const Machine& machine);
+void CheckSelectBlocks(const GoldenCase& golden, const Machine& machine);
+void CheckFallback(const GoldenCase& golden, const Machine& machine);
+void CheckNudge(const GoldenCase& golden, const Machine& machine);
+void CheckRefine(const GoldenCase& golden, const Machine& machine);
+void CheckConfigRead(const GoldenCase& golden, const Machine& machine);
+
 // One op.
 void CheckMerge(const GoldenCase& golden, const Machine& machine);
 void CheckRope(const GoldenCase& golden, const Machine& machine);

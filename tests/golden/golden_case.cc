@@ -3,6 +3,7 @@
 #include "tests/golden/golden_case.h"
 
 #include <fstream>
+#include <iterator>
 
 namespace hipattn::golden {
 namespace {
@@ -20,10 +21,20 @@ Result<json> ReadJson(const std::filesystem::path& path) {
 
 Status LoadArrays(const std::filesystem::path& folder,
                   const json& paths,
-                  std::map<std::string, Array>* arrays) {
-  for (const auto& [name, path] : paths.items()) {
-    HIPATTN_ASSIGN_OR_RETURN(Array array, ReadNpy(folder / path.get<std::string>()));
-    (*arrays)[name] = std::move(array);
+                  std::map<std::string, Array>* arrays,
+                  std::map<std::string, std::string>* bytes) {
+  for (const auto& [name, relative] : paths.items()) {
+    const std::filesystem::path path = folder / relative.get<std::string>();
+    if (path.extension() == ".npy") {
+      HIPATTN_ASSIGN_OR_RETURN(Array array, ReadNpy(path));
+      (*arrays)[name] = std::move(array);
+      continue;
+    }
+    std::ifstream file(path, std::ios::binary);
+    if (!file) {
+      return {StatusCode::kCorrupt, StrCat(path.string(), " is missing")};
+    }
+    (*bytes)[name] = {std::istreambuf_iterator<char>(file), {}};
   }
   return Status::Ok();
 }
@@ -41,11 +52,20 @@ Result<GoldenCase> GoldenCase::Load(const std::filesystem::path& folder) {
   GoldenCase golden;
   golden.op_ = parsed.at("op").get<std::string>();
   golden.params_ = parsed.at("params");
+  const auto load = [&](const char* name, std::map<std::string, Array>* arrays) {
+    return LoadArrays(folder, parsed.at(name), arrays, &golden.bytes_);
+  };
+  HIPATTN_RETURN_IF_ERROR(load("inputs", &golden.inputs_));
+  if (parsed.contains("expected_files")) {
+    golden.inline_expected_ = parsed.at("expected");
+    golden.tolerances_ = parsed.value("tolerance", json::object());
+    HIPATTN_RETURN_IF_ERROR(load("expected_files", &golden.expected_));
+    return golden;
+  }
   golden.values_ = parsed.at("values").get<std::map<std::string, std::vector<int64_t>>>();
   golden.wide_ = ReadTolerance(parsed.at("tolerance"), "");
   golden.narrow_ = ReadTolerance(parsed.at("tolerance"), "bf16_");
-  HIPATTN_RETURN_IF_ERROR(LoadArrays(folder, parsed.at("inputs"), &golden.inputs_));
-  HIPATTN_RETURN_IF_ERROR(LoadArrays(folder, parsed.at("expected"), &golden.expected_));
+  HIPATTN_RETURN_IF_ERROR(load("expected", &golden.expected_));
   return golden;
 }
 
@@ -74,8 +94,12 @@ std::vector<uint32_t> GoldenCase::Counts(const std::string& name) const {
 }
 
 Result<std::vector<std::string>> ReadManifest(const std::filesystem::path& folder) {
-  HIPATTN_ASSIGN_OR_RETURN(const json parsed, ReadJson(folder / "manifest.json"));
   std::vector<std::string> names;
+  if (std::filesystem::exists(folder / "index.json")) {
+    HIPATTN_ASSIGN_OR_RETURN(const json index, ReadJson(folder / "index.json"));
+    return index.at("cases").get<std::vector<std::string>>();
+  }
+  HIPATTN_ASSIGN_OR_RETURN(const json parsed, ReadJson(folder / "manifest.json"));
   for (const json& entry : parsed.at("cases")) {
     names.push_back(entry.at("name").get<std::string>());
   }

@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 // SPDX-FileCopyrightText: The hipattn authors
 //
-// One golden case from its folder: case.json and the arrays it names (SPEC section 9).
+// One golden case from its folder: case.json and the arrays it names (SPEC section 9; cases of the
+// sparse prefill: section 9 of its own SPEC).
 #ifndef HIPATTN_TESTS_GOLDEN_GOLDEN_CASE_H_
 #define HIPATTN_TESTS_GOLDEN_GOLDEN_CASE_H_
 
@@ -37,6 +38,14 @@ class GoldenCase {
   std::string Text(const std::string& name, const std::string& fallback = "") const;
   std::vector<uint32_t> Counts(const std::string& name) const;
 
+  const nlohmann::json& params() const { return params_; }
+  // The values that stand in a prefill case itself; null in other cases.
+  const nlohmann::json& inline_expected() const { return inline_expected_; }
+  // By name of an array, then by "fp32" or "bf16": {atol, rtol}. Of a prefill case.
+  const nlohmann::json& tolerances() const { return tolerances_; }
+  // A file that is no array. Throws std::out_of_range when the case has none of that name.
+  const std::string& Bytes(const std::string& name) const { return bytes_.at(name); }
+
   bool HasInput(const std::string& name) const { return inputs_.contains(name); }
   // Throws std::out_of_range when the case has none of that name, as Expected and Values.
   const Array& Input(const std::string& name) const { return inputs_.at(name); }
@@ -51,6 +60,9 @@ class GoldenCase {
  private:
   std::string op_;
   nlohmann::json params_;
+  nlohmann::json inline_expected_;
+  nlohmann::json tolerances_;
+  std::map<std::string, std::string> bytes_;
   std::map<std::string, Array> inputs_;
   std::map<std::string, Array> expected_;
   std::map<std::string, std::vector<int64_t>> values_;
@@ -58,7 +70,7 @@ class GoldenCase {
   Tolerance narrow_ = {};
 };
 
-// The names of a folder's cases, from its manifest.json.
+// The names of a folder's cases, from its manifest.json, or index.json of prefill cases.
 Result<std::vector<std::string>> ReadManifest(const std::filesystem::path& folder);
 
 }  // namespace hipattn::golden

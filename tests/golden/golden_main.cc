@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // SPDX-FileCopyrightText: The hipattn authors
-// hipattn_golden_tests --cases DIR [GoogleTest options]: one test per case of DIR/manifest.json and
+// hipattn_golden_tests --cases DIR [GoogleTest options]: one test per case of DIR/manifest.json (of
+// the sparse prefill: index.json) and
 // table of ops that this CPU can run, named Golden/<table>.<case>. A case whose keys and values fit
 // f16 and bf16 exactly runs with those KV types, too, at their tolerance. See SPEC.md section 9 for
 // the folder's format.
@@ -48,6 +49,13 @@ const std::map<std::string, OpCheck>& OpChecks() {
       {"tree_decode", {CheckTreeDecode, true}},
       {"tree_refresh", {CheckTreeRefresh, false}},
       {"tree_count", {CheckTreeCount, false}},
+      {"convert_vs", {CheckConvertLines, false}},
+      {"select_vs", {CheckSelectLines, false}},
+      {"select_bs", {CheckSelectBlocks, false}},
+      {"fallback", {CheckFallback, false}},
+      {"nudge", {CheckNudge, false}},
+      {"refine", {CheckRefine, false}},
+      {"config_read", {CheckConfigRead, false}},
   };
   return checks;
 }
