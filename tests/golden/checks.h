@@ -45,6 +45,11 @@ void CheckNudge(const GoldenCase& golden, const Machine& machine);
 void CheckRefine(const GoldenCase& golden, const Machine& machine);
 void CheckConfigRead(const GoldenCase& golden, const Machine& machine);
 
+// Ops of the sparse prefill.
+void CheckAttendLines(const GoldenCase& golden, const Machine& machine);
+void CheckEstimateLines(const GoldenCase& golden, const Machine& machine);
+void CheckEstimateBlocks(const GoldenCase& golden, const Machine& machine);
+
 // One op.
 void CheckMerge(const GoldenCase& golden, const Machine& machine);
 void CheckRope(const GoldenCase& golden, const Machine& machine);

@@ -56,6 +56,9 @@ const std::map<std::string, OpCheck>& OpChecks() {
       {"nudge", {CheckNudge, false}},
       {"refine", {CheckRefine, false}},
       {"config_read", {CheckConfigRead, false}},
+      {"attend_vs", {CheckAttendLines, true}},
+      {"estimate_vs", {CheckEstimateLines, true}},
+      {"estimate_bs", {CheckEstimateBlocks, true}},
   };
   return checks;
 }

@@ -108,12 +108,37 @@ void StoreMass(const Task& task, uint64_t first, int count, const Scratch& scrat
   }
 }
 
+// Blocks that begin before or at the task's last row.
+uint64_t SeenBlocks(const Task& task) {
+  const uint64_t rows = task.params->score == device::BlockScore::kPooled
+                            ? static_cast<uint64_t>(task.num_vectors) * kRowTile
+                            : static_cast<uint64_t>(task.num_vectors);
+  const uint64_t end = task.first_row + rows;
+  const uint64_t keys = task.job->first_pos + (end < task.job->num_rows ? end : task.job->num_rows);
+  const uint64_t blocks = (keys + device::kPoolTokens - 1) / device::kPoolTokens;
+  return blocks < task.job->num_blocks ? blocks : task.job->num_blocks;
+}
+
+// -inf for the blocks from `first` on, in all of the task's row tiles.
+void FillUnseen(const Task& task, uint64_t first) {
+  const bool pooled = task.params->score == device::BlockScore::kPooled;
+  const uint64_t num_tiles = pooled ? static_cast<uint64_t>(task.num_vectors) : 1;
+  for (uint64_t tile = 0; tile < num_tiles; ++tile) {
+    float* scores = task.job->scores + (task.first_row / kRowTile + tile) * task.job->num_blocks;
+    for (uint64_t block = first; block < task.job->num_blocks; ++block) {
+      scores[block] = kNone;
+    }
+  }
+}
+
 void RunTask(const Task& task) {
   Scratch scratch;
   PackVectors(task, &scratch);
   const size_t half = size_t{device::kPanelTokens} * task.params->head_dim;
-  for (uint64_t first = 0; first < task.job->num_blocks; first += kTile) {
-    const uint64_t rest = task.job->num_blocks - first;
+  const uint64_t num_blocks = SeenBlocks(task);
+  FillUnseen(task, num_blocks);
+  for (uint64_t first = 0; first < num_blocks; first += kTile) {
+    const uint64_t rest = num_blocks - first;
     const int count = rest < kTile ? static_cast<int>(rest) : kTile;
     for (int block = 0; block < RoundUpTo(count, kColumns); block += kPanel) {
       float* to = scratch.k + block / kColumns * kColumns * task.head_dim + block % kColumns;
