@@ -111,7 +111,7 @@ def draw(recall, title):
                          lambda head: head["audited_loss"], loss_colour, "audited loss, kv heads")
     y = TOP + layers * CELL + GAP
     blocks, height = block_map(y, recall)
-    total_width, total_height = LEFT + TEXT_WIDTH + 20, y + height + 40
+    total_width, total_height = LEFT + TEXT_WIDTH + 20, y + height + 54
     out = [f'<svg xmlns="http://www.w3.org/2000/svg" width="{total_width}" height="{total_height}" '
            f'viewBox="0 0 {total_width} {total_height}" font-family="sans-serif" font-size="11">',
            '<rect width="100%" height="100%" fill="#ffffff"/>',
@@ -119,9 +119,9 @@ def draw(recall, title):
     out += [label(LEFT - 6, TOP + i * CELL + 11, str(i), "end") for i in range(layers)]
     out += heads + losses + blocks
     error = "" if recall["error"] is None else f", mean error of the estimate {recall['error']:.3f}"
-    out.append(label(LEFT, y + height + 22,
-                     f"{recall['steps']} steps, mean mass {recall[kind]:.3f}{error}; white is 1 and no loss, "
-                     "red half of the mass or less and a loss of .1 or more"))
+    out.append(label(LEFT, y + height + 22, f"{recall['steps']} steps, mean mass {recall[kind]:.3f}{error}"))
+    out.append(label(LEFT, y + height + 38,
+                     "white: all of the mass, no loss; red: half of the mass or less, a loss of .1 or more"))
     return "\n".join(out + ["</svg>\n"])
 
 
