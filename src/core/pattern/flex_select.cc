@@ -12,11 +12,11 @@
 namespace hipattn::core {
 namespace {
 
-std::vector<float> Pooled(std::span<const float> sums) {
+std::vector<float> Pooled(std::span<const float> sums, uint32_t block_tokens) {
   std::vector<float> pooled;
-  for (size_t begin = 0; begin < sums.size(); begin += kFlexBlock) {
+  for (size_t begin = 0; begin < sums.size(); begin += block_tokens) {
     double sum = 0.0;
-    for (size_t i = begin; i < std::min(begin + kFlexBlock, sums.size()); ++i) {
+    for (size_t i = begin; i < std::min(begin + block_tokens, sums.size()); ++i) {
       sum += sums[i];
     }
     pooled.push_back(static_cast<float>(sum));
@@ -57,14 +57,17 @@ uint32_t NumBlocks(std::span<const float> sums, uint32_t probe_rows, const FlexO
   std::vector<float> values(sums.begin(), sums.end());
   const double most = options.gamma * probe_rows;
   const size_t lines = CountWhile(&values, [=](double sum) { return sum <= most; });
-  const auto blocks = static_cast<uint32_t>((1 + lines) / kFlexBlock) + 1;
+  const auto blocks = static_cast<uint32_t>((1 + lines) / options.block_tokens) + 1;
   return std::min(std::max(blocks, options.min_blocks), options.max_blocks);
 }
 
 // The best `count` of pooled sums, the first among them.
-std::vector<int32_t> Best(std::span<const float> sums, uint32_t count, TopScores* scratch) {
+std::vector<int32_t> Best(std::span<const float> sums,
+                          uint32_t block_tokens,
+                          uint32_t count,
+                          TopScores* scratch) {
   std::vector<int32_t> kept;
-  scratch->Load(Pooled(sums));
+  scratch->Load(Pooled(sums, block_tokens));
   scratch->Force(0, 1);
   scratch->Keep(std::max(count, 1U), &kept);
   return kept;
@@ -77,12 +80,12 @@ void AddBestBlocks(const PrefillShape& shape,
                    const FlexOptions& options,
                    TopScores* scratch,
                    std::vector<std::vector<int32_t>>* lists) {
-  const uint32_t num_keys = NumKeyBlocks(shape, kFlexBlock);
+  const uint32_t num_keys = NumKeyBlocks(shape, options.block_tokens);
   std::vector<float> map;
   std::vector<size_t> row_ends;
   std::vector<double> shares;
   for (uint32_t m = 0; m < lists->size(); ++m) {
-    const uint32_t seen = OwnBlocksOf(shape, m, kFlexBlock).last + 1;
+    const uint32_t seen = OwnBlocksOf(shape, m, options.block_tokens).last + 1;
     Softmax(scores.subspan(size_t{m} * num_keys, seen), &shares);
     map.insert(map.end(), shares.begin(), shares.end());
     row_ends.push_back(map.size());
@@ -107,13 +110,14 @@ void AddBestBlocks(const PrefillShape& shape,
 FlexBudget PlanFlex(const PrefillShape& shape,
                     const FlexEstimate& estimate,
                     const FlexOptions& options) {
-  const uint32_t num_keys = NumKeyBlocks(shape, kFlexBlock);
-  if (shape.kv_len <= 2 * kFlexBlock) {
+  const uint32_t num_keys = NumKeyBlocks(shape, options.block_tokens);
+  if (shape.kv_len <= 2 * options.block_tokens) {
     return {num_keys, num_keys, false, 0.0};
   }
   std::vector<double> guess;
   Softmax(estimate.probe_scores, &guess);
-  const double divergence = Divergence(guess, Pooled(estimate.vertical), estimate.probe_rows);
+  const double divergence =
+      Divergence(guess, Pooled(estimate.vertical, options.block_tokens), estimate.probe_rows);
   if (divergence < options.tau) {
     return {options.min_blocks, options.min_blocks, true, divergence};
   }
@@ -129,17 +133,19 @@ BlockLists SelectFlex(const PrefillShape& shape,
                       std::span<const float> block_scores,
                       const FlexOptions& options,
                       TopScores* scratch) {
-  const std::vector<int32_t> columns = Best(estimate.vertical, budget.vertical_blocks, scratch);
-  const std::vector<int32_t> offsets = Best(estimate.slash, budget.slash_blocks, scratch);
-  std::vector<std::vector<int32_t>> chosen(NumQueryBlocks(shape, kFlexBlock));
+  const std::vector<int32_t> columns =
+      Best(estimate.vertical, options.block_tokens, budget.vertical_blocks, scratch);
+  const std::vector<int32_t> offsets =
+      Best(estimate.slash, options.block_tokens, budget.slash_blocks, scratch);
+  std::vector<std::vector<int32_t>> chosen(NumQueryBlocks(shape, options.block_tokens));
   if (budget.query_aware) {
     AddBestBlocks(shape, block_scores, options, scratch, &chosen);
   }
   BlockLists lists;
-  lists.block_tokens = kFlexBlock;
-  lists.tiles_per_list = kFlexBlock / kRowTile;
+  lists.block_tokens = options.block_tokens;
+  lists.tiles_per_list = options.block_tokens / kRowTile;
   for (uint32_t m = 0; m < chosen.size(); ++m) {
-    const OwnBlocks own = OwnBlocksOf(shape, m, kFlexBlock);
+    const OwnBlocks own = OwnBlocksOf(shape, m, options.block_tokens);
     const auto last = static_cast<int32_t>(own.last);
     std::vector<int32_t>& list = chosen[m];
     list.push_back(static_cast<int32_t>(own.first));

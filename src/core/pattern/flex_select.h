@@ -2,9 +2,9 @@
 // SPDX-FileCopyrightText: The hipattn authors
 //
 // FlexPrefill (arXiv 2502.20766), whose heads need no pattern file: how concentrated the mass of
-// the last 128 rows is says how many lines a head attends, and whether mean queries and keys
-// predict that mass says whether blocks are chosen beside them. Lines are whole blocks here, so the
-// result is a list of blocks of 128 keys per 128 rows.
+// the last rows is says how many lines a head attends, and whether mean queries and keys predict
+// that mass says whether blocks are chosen beside them. Lines are whole blocks here, so the result
+// is a list of key blocks per query block.
 //
 // Where a chunk begins inside a key block, the block that a query block's last row lies in counts
 // as its diagonal, and both that its rows lie in are kept.
@@ -20,13 +20,11 @@
 
 namespace hipattn::core {
 
-// Of query and of key blocks, and the rows that the estimate looks at.
-inline constexpr uint32_t kFlexBlock = 128;
-
 struct FlexOptions {
-  double gamma = 0.9;       // share of the mass that is kept; the paper compares at 0.95
-  double tau = 0.1;         // divergence below which blocks are chosen, too
-  uint32_t min_blocks = 1;  // of each kind of line; the paper: 1024 tokens, 8 blocks
+  uint32_t block_tokens = 64;  // of query and of key blocks, a multiple of 64; the paper: 128
+  double gamma = 0.9;          // share of the mass that is kept; the paper compares at 0.95
+  double tau = 0.1;            // divergence below which blocks are chosen, too
+  uint32_t min_blocks = 1;     // of each kind of line; the paper: 1024 tokens, 8 blocks
   uint32_t max_blocks = UINT32_MAX;
 };
 

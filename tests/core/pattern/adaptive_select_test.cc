@@ -15,6 +15,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <limits>
 #include <numeric>
 #include <set>
 #include <vector>
@@ -93,44 +94,64 @@ TEST(XAttention, AShareAboveOneIsDense) {
   }
 }
 
+size_t TileMapSize(const PrefillShape& shape) {
+  return size_t{NumRowTiles(shape)} * NumKeyBlocks(shape, kRowTile);
+}
+
 TEST(FlashPrefill, KeepsWhatIsNearTheBestAndTheForcedBlocks) {
   Random random(3);
-  for (const PrefillShape& shape : {PrefillShape{2000, 2000}, {700, 2001}}) {
-    const std::vector<float> scores = Wholes(&random, MapSize(shape), 40);
-    const BlockLists lists = SelectFlash(shape, scores, {0.5, 200, 300, 1});
-    const BlockLists pruned = PrunedBlocks(shape, lists);
-    for (uint32_t m = 0; m < lists.num_lists(); ++m) {
-      const OwnBlocks own = OwnBlocksOf(shape, m, 128);
-      const float* row = scores.data() + size_t{m} * NumKeyBlocks(shape, 128);
+  for (const PrefillShape& shape : {PrefillShape{1000, 1000}, {350, 1001}}) {
+    const std::vector<float> scores = Wholes(&random, TileMapSize(shape), 4);
+    // exp(-1.5): what lies 2 below the best is out.
+    const BlockLists lists = SelectFlash(shape, scores, {std::exp(-1.5), 100, 150, 1});
+    const BlockRuns pruned = PrunedRuns(shape, lists);
+    ASSERT_EQ(pruned.ptr.size(), lists.ptr.size());
+    for (uint32_t tile = 0; tile < lists.num_lists(); ++tile) {
+      const OwnBlocks own = OwnBlocksOf(shape, tile, kRowTile);
+      const float* row = scores.data() + size_t{tile} * NumKeyBlocks(shape, kRowTile);
       const float best = *std::max_element(row, row + own.last + 1);
-      const int32_t first_row = static_cast<int32_t>(shape.kv_len - shape.q_len + m * 128);
+      const auto first_row = static_cast<int32_t>(TilePosition(shape, tile));
       std::set<int32_t> want;
       std::set<int32_t> left;
       for (int32_t block = 0; block <= static_cast<int32_t>(own.last); ++block) {
         bool near = false;
-        for (int32_t key = block * 128; key < (block + 1) * 128; ++key) {
-          near = near || key < 200 || first_row - key < 300;
+        for (int32_t key = block * 64; key < (block + 1) * 64; ++key) {
+          near = near || key < 100 || first_row - key < 150;
         }
-        const bool last = m + 1 == lists.num_lists();
-        (near || last || row[block] >= 0.5 * best ? want : left).insert(block);
+        const bool last = tile + 1 == lists.num_lists();
+        (near || last || row[block] > best - 2 ? want : left).insert(block);
       }
-      EXPECT_EQ(ListOf(lists, m), want) << "query block " << m;
-      EXPECT_EQ(ListOf(pruned, m), left) << "query block " << m;
+      EXPECT_EQ(ListOf(lists, tile), want) << "tile " << tile;
+      std::set<int32_t> out;
+      for (uint32_t i = pruned.ptr[tile]; i < pruned.ptr[tile + 1]; ++i) {
+        EXPECT_LT(pruned.runs[i].begin, pruned.runs[i].end);
+        for (uint32_t block = pruned.runs[i].begin; block < pruned.runs[i].end; ++block) {
+          out.insert(static_cast<int32_t>(block));
+        }
+      }
+      EXPECT_EQ(out, left) << "tile " << tile;
     }
   }
 }
 
 TEST(FlashPrefill, AlphaZeroIsDenseAndPrunesNothing) {
   for (const PrefillShape& shape : kShapes) {
-    const std::vector<float> scores(MapSize(shape), 0.0F);
+    const std::vector<float> scores(TileMapSize(shape), 0.0F);
     const BlockLists lists = SelectFlash(shape, scores, {0.0, 0, 0, 0});
     ExpectDense(shape, lists);
-    EXPECT_TRUE(PrunedBlocks(shape, lists).blocks.empty());
+    EXPECT_TRUE(PrunedRuns(shape, lists).runs.empty());
   }
-  const std::vector<float> nan(MapSize({1000, 1000}), std::nanf(""));
-  const BlockLists lists = SelectFlash({1000, 1000}, nan, {0.1, 0, 0, 0});
-  EXPECT_EQ(lists.blocks.size(), 8U) << "each its own alone";
 }
+
+TEST(FlashPrefill, NaNAndNothingKeepTheirOwnBlocksAlone) {
+  const PrefillShape shape = {1000, 1000};
+  for (const float score : {std::nanf(""), -std::numeric_limits<float>::infinity()}) {
+    const std::vector<float> scores(TileMapSize(shape), score);
+    EXPECT_EQ(SelectFlash(shape, scores, {0.1, 0, 0, 0}).blocks.size(), 16U);
+  }
+}
+
+constexpr FlexOptions kOptions = {128};
 
 // 64 probe rows over 1280 tokens: what a test says of columns and distances, evenly spread else.
 struct Probe {
@@ -145,7 +166,7 @@ struct Probe {
 TEST(FlexPrefill, EvenMassThatMeansPredictIsQueryAware) {
   Probe probe(1280);
   const PrefillShape shape = {1280, 1280};
-  FlexOptions options;
+  FlexOptions options = kOptions;
   const FlexBudget budget = PlanFlex(shape, probe.Estimate(), options);
   EXPECT_NEAR(budget.divergence, 0.0, 1e-4) << "sums of floats, each within 2^-24 of its value";
   ASSERT_TRUE(budget.query_aware);
@@ -173,7 +194,7 @@ TEST(FlexPrefill, UnpredictedMassIsLinesByTheirShare) {
   std::fill_n(probe.vertical.begin() + 512, 150, 64.0F * 0.95F / 150);
   std::fill(probe.slash.begin(), probe.slash.end(), 64.0F * 0.05F / 1260);
   std::fill_n(probe.slash.begin() + 400, 20, 64.0F * 0.95F / 20);
-  const FlexBudget budget = PlanFlex(shape, probe.Estimate(), {});
+  const FlexBudget budget = PlanFlex(shape, probe.Estimate(), kOptions);
   EXPECT_FALSE(budget.query_aware);
   EXPECT_GT(budget.divergence, 0.5);
   EXPECT_EQ(budget.vertical_blocks, 2U) << "(1 + 142) / 128 + 1";
@@ -182,11 +203,11 @@ TEST(FlexPrefill, UnpredictedMassIsLinesByTheirShare) {
   FlexBudget more = budget;
   more.vertical_blocks = 3;
   more.slash_blocks = 2;
-  const BlockLists lists = SelectFlex(shape, probe.Estimate(), more, {}, {}, &scratch);
+  const BlockLists lists = SelectFlex(shape, probe.Estimate(), more, {}, kOptions, &scratch);
   EXPECT_EQ(ListOf(lists, 0), (std::set<int32_t>{0}));
   EXPECT_EQ(ListOf(lists, 3), (std::set<int32_t>{0, 3}));
   EXPECT_EQ(ListOf(lists, 9), (std::set<int32_t>{0, 4, 5, 6, 9})) << "9 - 3 by its distance";
-  FlexOptions bounded;
+  FlexOptions bounded = kOptions;
   bounded.min_blocks = 3;
   EXPECT_EQ(PlanFlex(shape, probe.Estimate(), bounded).slash_blocks, 3U);
   bounded.min_blocks = 1;
@@ -198,13 +219,13 @@ TEST(FlexPrefill, ShortTextsAreDenseAndChunksKeepTheirOwnBlocks) {
   TopScores scratch;
   for (const PrefillShape& shape : {PrefillShape{1, 1}, {256, 256}, {100, 200}}) {
     Probe probe(shape.kv_len);
-    const FlexBudget budget = PlanFlex(shape, probe.Estimate(), {});
-    ExpectDense(shape, SelectFlex(shape, probe.Estimate(), budget, {}, {}, &scratch));
+    const FlexBudget budget = PlanFlex(shape, probe.Estimate(), kOptions);
+    ExpectDense(shape, SelectFlex(shape, probe.Estimate(), budget, {}, kOptions, &scratch));
   }
   Probe probe(1280);
   const PrefillShape chunk = {200, 1280};  // positions 1080 to 1279: blocks 8 and 9
   const BlockLists lists =
-      SelectFlex(chunk, probe.Estimate(), {1, 1, false, 1.0}, {}, {}, &scratch);
+      SelectFlex(chunk, probe.Estimate(), {1, 1, false, 1.0}, {}, kOptions, &scratch);
   EXPECT_EQ(ListOf(lists, 0), (std::set<int32_t>{0, 8, 9}));
   EXPECT_EQ(ListOf(lists, 1), (std::set<int32_t>{0, 9}));
 }
