@@ -31,17 +31,42 @@ static inline void ForEachHadamardBlock(uint32_t head_dim, Fn&& fn) {
   }
 }
 
+using Eight = float __attribute__((vector_size(32)));
+
+// A step inside eights of dimensions: x[i] with x[i ^ half].
+template <int half>
+static inline void HadamardEights(uint32_t size, float* block) {
+  constexpr auto kSign = [](int i) { return (i & half) != 0 ? -1.0F : 1.0F; };
+  const Eight sign = {
+      kSign(0), kSign(1), kSign(2), kSign(3), kSign(4), kSign(5), kSign(6), kSign(7)};
+  for (uint32_t first = 0; first < size; first += 8) {
+    Eight x;
+    __builtin_memcpy(&x, block + first, sizeof(x));
+    const Eight other = __builtin_shufflevector(
+        x, x, 0 ^ half, 1 ^ half, 2 ^ half, 3 ^ half, 4 ^ half, 5 ^ half, 6 ^ half, 7 ^ half);
+    x = other + sign * x;
+    __builtin_memcpy(block + first, &x, sizeof(x));
+  }
+}
+
 // One vector.
 static inline void HadamardRow(uint32_t head_dim, float* row) {
   ForEachHadamardBlock(head_dim, [&](uint32_t begin, uint32_t size, float scale) {
     float* block = row + begin;
-    for (uint32_t half = 1; half < size; half *= 2) {
+    HadamardEights<1>(size, block);
+    HadamardEights<2>(size, block);
+    HadamardEights<4>(size, block);
+    for (uint32_t half = 8; half < size; half *= 2) {
       for (uint32_t first = 0; first < size; first += 2 * half) {
-        for (uint32_t i = first; i < first + half; ++i) {
-          const float a = block[i];
-          const float b = block[i + half];
-          block[i] = a + b;
-          block[i + half] = a - b;
+        for (uint32_t i = first; i < first + half; i += 8) {
+          Eight a;
+          Eight b;
+          __builtin_memcpy(&a, block + i, sizeof(a));
+          __builtin_memcpy(&b, block + i + half, sizeof(b));
+          const Eight sum = a + b;
+          const Eight difference = a - b;
+          __builtin_memcpy(block + i, &sum, sizeof(sum));
+          __builtin_memcpy(block + i + half, &difference, sizeof(difference));
         }
       }
     }

@@ -30,10 +30,10 @@ using device::ScoreSketchParams;
 constexpr uint32_t kBatchSketches = 64;
 constexpr uint32_t kAhead = 16;
 constexpr uint32_t kAgain = 8;
-constexpr uint32_t kAtOnce = 4;                           // sketches of a horizontal step
-constexpr uint32_t kTogether = kRegisters >= 32 ? 2 : 1;  // sketches whose sums grow side by side
-constexpr uint32_t kTileQueries = kRegisters / 4;         // a sum of one vector for each
-constexpr uint32_t kDims = device::kMaxHeadDim + 2 * kLanes;  // room for a vector of int16 too many
+constexpr uint32_t kAtOnce = 4;                    // sketches of a horizontal step
+constexpr uint32_t kTileQueries = kRegisters / 4;  // a sum of one vector for each
+constexpr int kDimsAtOnce = 4 * kLanes;            // dimensions whose weights are made at once
+constexpr uint32_t kDims = device::kMaxHeadDim + kDimsAtOnce;  // room for a vector too many
 constexpr float kMinusInf = -__builtin_inff();
 
 struct Batch {
@@ -49,7 +49,7 @@ struct Batch {
 struct Queries {
   uint32_t count;
   float unit[kTileQueries];
-  alignas(64) int16_t q[kTileQueries][kDims];
+  alignas(64) int16_t q[kTileQueries][kDims];  // kDimsAtOnce by kDimsAtOnce in ByteTurn
 };
 
 // What is known of every sketch of a batch for one query.
@@ -84,8 +84,14 @@ void LoadQueries(const ScoreSketchParams& params,
     HadamardRow(params.head_dim, rotated);
     const float scale = ToSteps(rotated, static_cast<int>(params.head_dim), kMaxInt16Steps, steps);
     queries->unit[i] = scale * (params.scale * 1.44269504F);
-    for (uint32_t dim = 0; dim < kDims; ++dim) {
-      queries->q[i][dim] = dim < params.head_dim ? static_cast<int16_t>(steps[dim]) : int16_t{0};
+    int16_t* const whole = queries->q[i];
+    __builtin_memset(whole, 0, sizeof(queries->q[i]));
+    for (uint32_t dim = 0; dim < params.head_dim; dim += 8) {
+      const auto in_turn = static_cast<int>(dim % kDimsAtOnce);
+      int16_t* const eight = whole + (dim - dim % kDimsAtOnce) + ByteTurn(in_turn);
+      for (uint32_t j = 0; j < 8; ++j) {
+        eight[j] = static_cast<int16_t>(steps[dim + j]);
+      }
     }
   }
 }
@@ -144,44 +150,62 @@ inline void ReadScales(const std::byte* sketch, uint32_t at, Batch* batch) {
   batch->base_scale[at] = PowerOf2(static_cast<int8_t>(bits >> 8));
 }
 
-// q times step of one sketch for H queries, as what its codes are multiplied by; parts of q.base.
-// Asks for the same bytes of a later sketch.
+// q times step for H queries, as what codes are multiplied by, and parts of q.base, of four
+// sketches. Asks for the same bytes of later ones. The big steps are functions of their own:
+// inlined into one, their registers spill.
 template <uint32_t H>
-inline void MakeWeights(const std::byte* sketch,
-                        const std::byte* ahead,
-                        const std::byte* again,
-                        const Queries& queries,
-                        int dims,
-                        uint32_t at,
-                        Four* four) {
-  const auto* step = reinterpret_cast<const uint8_t*>(sketch);
-  const auto* base = reinterpret_cast<const int8_t*>(sketch) + dims;
-  VI sum[H];
-  HIPATTN_UNROLL
-  for (uint32_t h = 0; h < H; ++h) {
-    sum[h] = ZeroInts();
-  }
-  for (int dim = 0; dim < dims; dim += 2 * kLanes) {
-    PrefetchL2(ahead + 2 * dim);
-    PrefetchL1(again + 2 * dim);
-    const VS steps = LoadLow7(step + dim);
-    const VS bases = LoadBytes(base + dim);
+[[gnu::noinline]] void MakeWeights(const std::byte* const* sketches,
+                                   const Queries& queries,
+                                   int dims,
+                                   Four* four) {
+  for (uint32_t i = 0; i < kAtOnce; ++i) {
+    const auto* step = reinterpret_cast<const uint8_t*>(sketches[i]);
+    const auto* base = reinterpret_cast<const int8_t*>(sketches[i]) + dims;
+    VI sum[H];
     HIPATTN_UNROLL
     for (uint32_t h = 0; h < H; ++h) {
-      const VS q = LoadShorts(queries.q[h] + dim);
-      StoreBytes(four->weights[at][h] + dim, MulRound15(q, steps));
-      sum[h] = DotAdd(q, bases, sum[h]);
+      sum[h] = ZeroInts();
+    }
+    // The last round may read behind steps and bases, in the codes: q is 0 there.
+    for (int dim = 0; dim < dims; dim += kDimsAtOnce) {
+      HIPATTN_UNROLL
+      for (int line = 2 * dim; line < 2 * (dim + kDimsAtOnce); line += 64) {
+        PrefetchL2(sketches[i + kAhead] + line);
+        PrefetchL1(sketches[i + kAgain] + line);
+      }
+      VS steps[2];
+      VS bases[2];
+      LoadLow7(step + dim, steps);
+      LoadBytes(base + dim, bases);
+      HIPATTN_UNROLL
+      for (uint32_t h = 0; h < H; ++h) {
+        const VS first = LoadShorts(queries.q[h] + dim);
+        const VS second = LoadShorts(queries.q[h] + dim + 2 * kLanes);
+        StoreBytes(
+            four->weights[i][h] + dim, MulRound15(first, steps[0]), MulRound15(second, steps[1]));
+        sum[h] = DotAdd(second, bases[1], DotAdd(first, bases[0], sum[h]));
+      }
+    }
+    HIPATTN_UNROLL
+    for (uint32_t h = 0; h < H; ++h) {
+      four->base[h][i] = sum[h];
     }
   }
-  HIPATTN_UNROLL
-  for (uint32_t h = 0; h < H; ++h) {
-    four->base[h][at] = sum[h];
-  }
+}
+
+// Sketches whose sums grow side by side for H queries: enough sums to hide what one takes, few
+// enough that they and the codes stay in registers.
+constexpr uint32_t Together(uint32_t h) {
+  const uint32_t sums = kRegisters / 4;
+  return h * 4 <= sums ? 4 : h * 2 <= sums ? 2 : 1;
 }
 
 // Sums of codes times weights, by token, of the sketches [at, at + S) of four.
 template <uint32_t H, uint32_t S>
-inline void SumCodes(const std::byte* const* sketches, int dims, uint32_t at, Four* four) {
+[[gnu::noinline]] void SumCodes(const std::byte* const* sketches,
+                                int dims,
+                                uint32_t at,
+                                Four* four) {
   const std::byte* codes[S];
   const std::byte* ahead[S];
   const std::byte* again[S];
@@ -227,27 +251,39 @@ inline VF PowerOf2(VF y) {
   return Scale2(Add(Mul(slope, part), Set1(1.0F)), whole);
 }
 
-// Best token, sum of powers and q.base of the four sketches from `at` on, for one query.
-void FinishFour(const Four& four, uint32_t h, uint32_t at, Sums* sums) {
+inline void LoadRows(const float (&sums)[kAtOnce][kSketchTokens],
+                     VF (&rows)[kAtOnce][kPanelVectors]) {
+  HIPATTN_UNROLL
+  for (uint32_t i = 0; i < kAtOnce; ++i) {
+    HIPATTN_UNROLL
+    for (int part = 0; part < kPanelVectors; ++part) {
+      rows[i][part] = Load(sums[i] + part * kLanes);
+    }
+  }
+}
+
+// Best token, sum of powers and q.base of the four sketches from `at` on, for each query. One step
+// for all queries before the next: each is a chain of its own, and a short one.
+template <uint32_t H>
+void FinishFour(uint32_t at, Four* four, Sums (&sums)[H]) {
   VF rows[kAtOnce][kPanelVectors];
-  HIPATTN_UNROLL
-  for (uint32_t i = 0; i < kAtOnce; ++i) {
-    HIPATTN_UNROLL
-    for (int part = 0; part < kPanelVectors; ++part) {
-      rows[i][part] = Load(four.sums[h][i] + part * kLanes);
-    }
+  for (uint32_t h = 0; h < H; ++h) {
+    LoadRows(four->sums[h], rows);
+    MaxOfRows(rows, sums[h].top + at);
+    SumOfRows(four->base[h], sums[h].base + at);
   }
-  MaxOfRows(rows, sums->top + at);
-  HIPATTN_UNROLL
-  for (uint32_t i = 0; i < kAtOnce; ++i) {
+  for (uint32_t h = 0; h < H; ++h) {
     HIPATTN_UNROLL
-    for (int part = 0; part < kPanelVectors; ++part) {
-      const VF below = Sub(rows[i][part], Set1(sums->top[at + i]));
-      rows[i][part] = PowerOf2(Mul(below, Set1(sums->step_unit[at + i])));
+    for (uint32_t i = 0; i < kAtOnce; ++i) {
+      HIPATTN_UNROLL
+      for (int part = 0; part < kPanelVectors; ++part) {
+        float* const lanes = four->sums[h][i] + part * kLanes;
+        const VF below = Sub(Load(lanes), Set1(sums[h].top[at + i]));
+        rows[i][part] = PowerOf2(Mul(below, Set1(sums[h].step_unit[at + i])));
+      }
     }
+    SumOfRows(rows, sums[h].power + at);
   }
-  SumOfRows(rows, sums->power + at);
-  SumOfRows(four.base[h], sums->base + at);
 }
 
 // About log2(x) for 1 <= x <= 16.
@@ -301,24 +337,18 @@ void ScoreTile(const ScoreSketchParams& params, const Queries& queries, Batch* b
   for (uint32_t at = 0; at < batch->num_sketches; at += kAtOnce) {
     for (uint32_t i = 0; i < kAtOnce; ++i) {
       ReadScales(batch->sketch[at + i], at + i, batch);
-      MakeWeights<H>(batch->sketch[at + i],
-                     batch->sketch[at + i + kAhead],
-                     batch->sketch[at + i + kAgain],
-                     queries,
-                     dims,
-                     i,
-                     &four);
     }
-    for (uint32_t i = 0; i < kAtOnce; i += kTogether) {
-      SumCodes<H, kTogether>(batch->sketch + at, dims, i, &four);
+    MakeWeights<H>(batch->sketch + at, queries, dims, &four);
+    for (uint32_t i = 0; i < kAtOnce; i += Together(H)) {
+      SumCodes<H, Together(H)>(batch->sketch + at, dims, i, &four);
     }
     for (uint32_t h = 0; h < H; ++h) {
       const float step = queries.unit[h] * 32768.0F;
       for (uint32_t i = at; i < at + kAtOnce; ++i) {
         sums[h].step_unit[i] = step * batch->step_scale[i];
       }
-      FinishFour(four, h, at, &sums[h]);
     }
+    FinishFour(at, &four, sums);
   }
   for (uint32_t h = 0; h < H; ++h) {
     FinishBatch(queries.unit[h], SketchesPerBlock(params), sums[h], batch);

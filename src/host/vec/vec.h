@@ -35,8 +35,10 @@
 //
 // - VI, VS: a vector of kLanes int32, of 2 * kLanes int16
 // - ZeroInts, ToFloat (VI to VF)
-// - LoadShorts, LoadBytes, LoadLow7: 2 * kLanes int16; int8 widened; low 7 bits of bytes widened
-// - StoreBytes: int16 that are in the range of int8
+// - LoadShorts, LoadBytes: 2 * kLanes int16; int8 widened
+// - LoadBytes, LoadLow7 into two vectors: 4 * kLanes int8, or the low 7 bits of bytes, widened, in
+//   whatever order is cheapest: byte i in lane ByteTurn(i) of both, eights together; StoreBytes:
+//   two such vectors of int16 that are in the range of int8
 // - HighBits: the highest bits of 16 bytes, the first byte's lowest
 // - MulRound15: (a * b + 2^14) >> 15 of int16; not for -2^15 times -2^15
 // - DotAdd: c + the products of neighbouring pairs of int16

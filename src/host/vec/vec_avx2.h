@@ -243,17 +243,27 @@ static inline VS LoadShorts(const int16_t* p) {
 static inline VS LoadBytes(const int8_t* p) {
   return _mm256_cvtepi8_epi16(_mm_loadu_si128(reinterpret_cast<const __m128i*>(p)));
 }
-static inline VS LoadLow7(const uint8_t* p) {
-  const __m128i bytes = _mm_loadu_si128(reinterpret_cast<const __m128i*>(p));
-  return _mm256_cvtepu8_epi16(_mm_and_si128(bytes, _mm_set1_epi8(0x7f)));
+// Eights of bytes go to the two vectors in turn, so that one pack puts them back.
+static inline int ByteTurn(int i) {
+  return i / 16 * 8 + i / 8 % 2 * 2 * kLanes + i % 8;
+}
+static inline void LoadBytes(const int8_t* p, VS (&v)[2]) {
+  const __m256i bytes = _mm256_loadu_si256(reinterpret_cast<const __m256i*>(p));
+  v[0] = _mm256_srai_epi16(_mm256_unpacklo_epi8(bytes, bytes), 8);
+  v[1] = _mm256_srai_epi16(_mm256_unpackhi_epi8(bytes, bytes), 8);
+}
+static inline void LoadLow7(const uint8_t* p, VS (&v)[2]) {
+  const __m256i bytes = _mm256_and_si256(_mm256_loadu_si256(reinterpret_cast<const __m256i*>(p)),
+                                         _mm256_set1_epi8(0x7f));
+  v[0] = _mm256_unpacklo_epi8(bytes, _mm256_setzero_si256());
+  v[1] = _mm256_unpackhi_epi8(bytes, _mm256_setzero_si256());
 }
 static inline uint32_t HighBits(const uint8_t* p) {
   return static_cast<uint32_t>(
       _mm_movemask_epi8(_mm_loadu_si128(reinterpret_cast<const __m128i*>(p))));
 }
-static inline void StoreBytes(int8_t* p, VS v) {
-  const __m128i bytes = _mm_packs_epi16(_mm256_castsi256_si128(v), _mm256_extracti128_si256(v, 1));
-  _mm_storeu_si128(reinterpret_cast<__m128i*>(p), bytes);
+static inline void StoreBytes(int8_t* p, VS first, VS second) {
+  _mm256_storeu_si256(reinterpret_cast<__m256i*>(p), _mm256_packs_epi16(first, second));
 }
 static inline VS MulRound15(VS a, VS b) {
   return _mm256_mulhrs_epi16(a, b);

@@ -257,16 +257,26 @@ static inline VS LoadShorts(const int16_t* p) {
 static inline VS LoadBytes(const int8_t* p) {
   return _mm512_cvtepi8_epi16(_mm256_loadu_si256(reinterpret_cast<const __m256i*>(p)));
 }
-static inline VS LoadLow7(const uint8_t* p) {
-  const __m256i bytes = _mm256_loadu_si256(reinterpret_cast<const __m256i*>(p));
-  return _mm512_cvtepu8_epi16(_mm256_and_si256(bytes, _mm256_set1_epi8(0x7f)));
+// Eights of bytes go to the two vectors in turn, so that one pack puts them back.
+static inline int ByteTurn(int i) {
+  return i / 16 * 8 + i / 8 % 2 * 2 * kLanes + i % 8;
+}
+static inline void LoadBytes(const int8_t* p, VS (&v)[2]) {
+  const __m512i bytes = _mm512_loadu_si512(p);
+  v[0] = _mm512_srai_epi16(_mm512_unpacklo_epi8(bytes, bytes), 8);
+  v[1] = _mm512_srai_epi16(_mm512_unpackhi_epi8(bytes, bytes), 8);
+}
+static inline void LoadLow7(const uint8_t* p, VS (&v)[2]) {
+  const __m512i bytes = _mm512_and_si512(_mm512_loadu_si512(p), _mm512_set1_epi8(0x7f));
+  v[0] = _mm512_unpacklo_epi8(bytes, _mm512_setzero_si512());
+  v[1] = _mm512_unpackhi_epi8(bytes, _mm512_setzero_si512());
 }
 static inline uint32_t HighBits(const uint8_t* p) {
   return static_cast<uint32_t>(
       _mm_movemask_epi8(_mm_loadu_si128(reinterpret_cast<const __m128i*>(p))));
 }
-static inline void StoreBytes(int8_t* p, VS v) {
-  _mm256_storeu_si256(reinterpret_cast<__m256i*>(p), _mm512_cvtepi16_epi8(v));
+static inline void StoreBytes(int8_t* p, VS first, VS second) {
+  _mm512_storeu_si512(p, _mm512_packs_epi16(first, second));
 }
 static inline VS MulRound15(VS a, VS b) {
   return _mm512_mulhrs_epi16(a, b);

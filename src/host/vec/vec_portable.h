@@ -230,12 +230,20 @@ static inline VS LoadBytes(const int8_t* p) {
   }
   return v;
 }
-static inline VS LoadLow7(const uint8_t* p) {
-  VS v;
+static inline int ByteTurn(int i) {
+  return i;
+}
+static inline void LoadBytes(const int8_t* p, VS (&v)[2]) {
+  v[0] = LoadBytes(p);
+  v[1] = LoadBytes(p + 2 * kLanes);
+}
+static inline void LoadLow7(const uint8_t* p, VS (&v)[2]) {
   for (int i = 0; i < 2 * kLanes; ++i) {
-    v.lanes[i] = static_cast<int16_t>(p[i] & 0x7f);
+    v[0].lanes[i] = static_cast<int16_t>(p[i] & 0x7f);
   }
-  return v;
+  for (int i = 0; i < 2 * kLanes; ++i) {
+    v[1].lanes[i] = static_cast<int16_t>(p[i + 2 * kLanes] & 0x7f);
+  }
 }
 static inline uint32_t HighBits(const uint8_t* p) {
   uint32_t bits = 0;
@@ -244,9 +252,12 @@ static inline uint32_t HighBits(const uint8_t* p) {
   }
   return bits;
 }
-static inline void StoreBytes(int8_t* p, const VS& v) {
+static inline void StoreBytes(int8_t* p, const VS& first, const VS& second) {
   for (int i = 0; i < 2 * kLanes; ++i) {
-    p[i] = static_cast<int8_t>(v.lanes[i]);
+    p[i] = static_cast<int8_t>(first.lanes[i]);
+  }
+  for (int i = 0; i < 2 * kLanes; ++i) {
+    p[i + 2 * kLanes] = static_cast<int8_t>(second.lanes[i]);
   }
 }
 static inline VS MulRound15(const VS& a, const VS& b) {
@@ -257,12 +268,16 @@ static inline VS MulRound15(const VS& a, const VS& b) {
   return v;
 }
 static inline VI DotAdd(const VS& a, const VS& b, VI c) {
-  int32_t sums[kLanes];
-  for (int i = 0; i < kLanes; ++i) {
-    sums[i] = a.lanes[2 * i] * b.lanes[2 * i] + a.lanes[2 * i + 1] * b.lanes[2 * i + 1];
+  int32_t products[2 * kLanes];
+  for (int i = 0; i < 2 * kLanes; ++i) {
+    products[i] = a.lanes[i] * b.lanes[i];
   }
-  return {c.lo + Int4{sums[0], sums[1], sums[2], sums[3]},
-          c.hi + Int4{sums[4], sums[5], sums[6], sums[7]}};
+  Int4 four[4];
+  __builtin_memcpy(four, products, sizeof(four));
+  return {c.lo + __builtin_shufflevector(four[0], four[1], 0, 2, 4, 6) +
+              __builtin_shufflevector(four[0], four[1], 1, 3, 5, 7),
+          c.hi + __builtin_shufflevector(four[2], four[3], 0, 2, 4, 6) +
+              __builtin_shufflevector(four[2], four[3], 1, 3, 5, 7)};
 }
 static inline void SplitShorts(const VS& v, VF& even, VF& odd) {
   float first[kLanes];
@@ -281,15 +296,30 @@ static inline void SplitCodes(const void* p, VI (&codes)[4]) {
     codes[s] = {(rows.lo >> (2 * s)) & 0x03030303, (rows.hi >> (2 * s)) & 0x03030303};
   }
 }
-static inline VI DotCodes(const VI (&codes)[4], const int8_t* weights, VI c) {
+// Products of int16, which every processor has: bytes 0 and 2 of each lane, then 1 and 3. Eight of
+// at most 3 * 128: no sum leaves 16 bits.
+using Short8 = int16_t __attribute__((vector_size(16)));
+static inline Int4 DotCodes4(const Int4 (&codes)[4], const int8_t* weights) {
+  Short8 sums = {};
   for (int s = 0; s < 4; ++s) {
-    for (int j = 0; j < 4; ++j) {
-      const int32_t weight = weights[4 * s + j];
-      c.lo += ((codes[s].lo >> (8 * j)) & 3) * weight;
-      c.hi += ((codes[s].hi >> (8 * j)) & 3) * weight;
-    }
+    const int16_t w0 = weights[4 * s];
+    const int16_t w1 = weights[4 * s + 1];
+    const int16_t w2 = weights[4 * s + 2];
+    const int16_t w3 = weights[4 * s + 3];
+    const Short8 even = {w0, w2, w0, w2, w0, w2, w0, w2};
+    const Short8 odd = {w1, w3, w1, w3, w1, w3, w1, w3};
+    Short8 bytes;
+    __builtin_memcpy(&bytes, &codes[s], sizeof(bytes));
+    sums += (bytes & 0xff) * even + (bytes >> 8) * odd;
   }
-  return c;
+  Int4 pairs;
+  __builtin_memcpy(&pairs, &sums, sizeof(pairs));
+  return (pairs << 16 >> 16) + (pairs >> 16);
+}
+static inline VI DotCodes(const VI (&codes)[4], const int8_t* weights, VI c) {
+  const Int4 lo[4] = {codes[0].lo, codes[1].lo, codes[2].lo, codes[3].lo};
+  const Int4 hi[4] = {codes[0].hi, codes[1].hi, codes[2].hi, codes[3].hi};
+  return {c.lo + DotCodes4(lo, weights), c.hi + DotCodes4(hi, weights)};
 }
 static inline void MaxOfRows(const VF (&rows)[4][2], float* out) {
   for (int i = 0; i < 4; ++i) {
