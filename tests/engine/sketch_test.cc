@@ -401,6 +401,17 @@ TEST(Sketches, MinRecallSelectsWhatReachesIt) {
   EXPECT_EQ(sizes[3], 5003 / 16 + 1);
 }
 
+TEST(Sketches, MinRecallSelectsTheSameWhateverTheThreads) {
+  AttentionOptions options = Sketched(64, 256);
+  options.min_recall = 0.8F;
+  std::vector<Steps> steps;
+  for (const uint32_t threads : {1U, 3U}) {
+    const auto engine = NewEngine(SmallEngine(16, threads));
+    steps.push_back(DecodeSteps(*Read(engine, options, 4000), 4000, 6));
+  }
+  EXPECT_EQ(steps[0], steps[1]);
+}
+
 TEST(Sketches, WhatMinRecallLooksAtIsCounted) {
   const auto engine = NewEngine(SmallEngine());
   AttentionOptions options = Sketched(256, 1024);
