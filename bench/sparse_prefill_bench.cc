@@ -227,14 +227,15 @@ void RunEstimate(benchmark::State& state, uint32_t num_tokens, uint32_t head_dim
   const device::OpContext context = {&ExecutorOf(1), nullptr};
   const double tokens = num_tokens;
   const double bytes = tokens * head_dim * DTypeBytes(dtype);
+  // Scores: of the blocks that a row tile sees.
   Work work = {2 * bytes, 2 * 2.0 * kRows * tokens * head_dim};  // two passes over the keys
   if (what == Estimate::kPool) {
     work.flops = 2 * tokens * head_dim;
   } else if (what == Estimate::kPooledScores) {
     work = {tokens * head_dim * sizeof(float),
-            tokens * head_dim + 2.0 * tokens / kRowTile * num_blocks * head_dim};
+            tokens * head_dim + tokens / kRowTile * (num_blocks + 1) * head_dim};
   } else if (what == Estimate::kMassScores) {
-    work = {tokens * head_dim * sizeof(float), 2.0 * tokens * num_blocks * head_dim};
+    work = {tokens * head_dim * sizeof(float), tokens * (num_blocks + 1) * head_dim};
   }
   ops.pool_blocks(context, {pool, &pools, 1});
   double fastest = 1e30;
