@@ -81,6 +81,8 @@ hipattn_stats_t ToC(const hipattn::engine::Stats& stats) {
   c.bytes_disk_written = stats.bytes_disk_written;
   c.search_keys_read = stats.search_keys_read;
   c.search_bytes_read = stats.search_bytes_read;
+  c.prefill_tiles = stats.prefill_tiles;
+  c.prefill_dense_tiles = stats.prefill_dense_tiles;
   c.search_ns = stats.search_ns;
   c.fetch_wait_ns = stats.fetch_wait_ns;
   c.attend_ns = stats.attend_ns;

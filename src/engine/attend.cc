@@ -315,6 +315,8 @@ void Commit(Call& call) {
   engine.stats.blocks_hit += call.stats.blocks_attended;
   engine.stats.search_keys_read += call.stats.search_keys_read;
   engine.stats.search_bytes_read += call.stats.search_bytes_read;
+  engine.stats.prefill_tiles += call.stats.prefill_tiles;
+  engine.stats.prefill_dense_tiles += call.stats.prefill_dense_tiles;
   engine.stats.search_ns += call.stats.search_ns;
   engine.stats.attend_ns += call.stats.attend_ns;
   engine.recall_sum += call.stats.recall_sum;

@@ -36,6 +36,7 @@ struct CallStats {
   uint64_t search_bytes_read = 0;
   uint64_t search_ns = 0;
   uint64_t attend_ns = 0;
+  uint64_t prefill_tiles = 0, prefill_dense_tiles = 0;
   double recall_sum = 0.0;
   uint64_t recall_count = 0;
 };

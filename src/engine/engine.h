@@ -67,6 +67,7 @@ struct Stats {  // fields as in hipattn_stats_t
   uint64_t bytes_host_to_device = 0, bytes_device_to_host = 0, bytes_disk_read = 0,
            bytes_disk_written = 0;
   uint64_t search_keys_read = 0, search_bytes_read = 0;
+  uint64_t prefill_tiles = 0, prefill_dense_tiles = 0;
   uint64_t search_ns = 0, fetch_wait_ns = 0, attend_ns = 0;
   double recall_estimate = 0.0;  // NaN = no step
 };

@@ -5,6 +5,7 @@
 #include "base/int_math.h"
 #include "base/status.h"
 #include "device/params.h"
+#include "engine/prefill_options.h"
 
 #include <algorithm>
 #include <cmath>
@@ -44,7 +45,6 @@ constexpr uint32_t kBeamLeafTokens = 2;
 
 constexpr uint32_t kRopeModes = 3;
 constexpr uint32_t kLastDType = 6;  // INT4
-constexpr uint32_t kLastPrefill = 9;
 
 Status CheckFinite(const char* name, float value) {
   if (!std::isfinite(value) || value < 0.0F) {
@@ -62,14 +62,6 @@ Status CheckAtMost(const char* name, uint64_t value, uint64_t limit) {
 
 Status CheckAbsent(const char* name, uint64_t value) {
   if (value != 0) {
-    return Unsupported(name, " is ", value, ": not in this release, must be 0");
-  }
-  return Status::Ok();
-}
-
-Status CheckAbsent(const char* name, float value) {
-  HIPATTN_RETURN_IF_ERROR(CheckFinite(name, value));
-  if (value > 0.0F) {
     return Unsupported(name, " is ", value, ": not in this release, must be 0");
   }
   return Status::Ok();
@@ -208,35 +200,10 @@ Status CheckEnums(const AttentionOptions& given) {
       CheckAtMost("search", given.search, static_cast<uint32_t>(Search::kBeam)));
   HIPATTN_RETURN_IF_ERROR(
       CheckAtMost("scorer", given.scorer, static_cast<uint32_t>(Scorer::kLast)));
-  HIPATTN_RETURN_IF_ERROR(CheckAtMost("prefill_mode", given.prefill_mode, kLastPrefill));
+  HIPATTN_RETURN_IF_ERROR(CheckAtMost(
+      "prefill_mode", given.prefill_mode, static_cast<uint32_t>(PrefillMode::kFlashV2)));
   HIPATTN_RETURN_IF_ERROR(CheckAtMost("verify_recall", given.verify_recall, 1));
-  const auto prefill = given.prefill();
-  if (prefill != PrefillMode::kAuto && prefill != PrefillMode::kDense &&
-      prefill != PrefillMode::kHip) {
-    return Unsupported(
-        "prefill_mode is ", given.prefill_mode, ": not in this release, AUTO, DENSE and HIP are");
-  }
   return Status::Ok();
-}
-
-// Fields of methods that this release does not have.
-Status CheckLater(const AttentionOptions& given) {
-  const uint32_t last_q = given.prefill_last_q;
-  if (last_q != 0 && last_q != 64 && last_q != 128 && last_q != 256 && last_q != 512) {
-    return InvalidArgument("prefill_last_q is ", last_q, ", must be 64, 128, 256 or 512");
-  }
-  const struct {
-    const char* name;
-    uint32_t value;
-  } numbers[] = {{"prefill_sizes[0]", given.prefill_sizes[0]},
-                 {"prefill_sizes[1]", given.prefill_sizes[1]},
-                 {"prefill_last_q", last_q},
-                 {"prefill_delta_interval", given.prefill_delta_interval}};
-  for (const auto& number : numbers) {
-    HIPATTN_RETURN_IF_ERROR(CheckAbsent(number.name, uint64_t{number.value}));
-  }
-  HIPATTN_RETURN_IF_ERROR(CheckAbsent("prefill_threshold", given.prefill_threshold));
-  return CheckAbsent("prefill_skip_threshold", given.prefill_skip_threshold);
 }
 
 bool IsBlockSearch(Search search) {
@@ -432,17 +399,22 @@ Result<EngineOptions> ResolveEngineOptions(const EngineOptions& given) {
 Result<AttentionOptions> ResolveAttentionOptions(const EngineOptions& engine,
                                                  const AttentionOptions& given) {
   HIPATTN_RETURN_IF_ERROR(CheckEnums(given));
-  HIPATTN_RETURN_IF_ERROR(CheckLater(given));
   AttentionOptions options = given;
-  if (options.prefill() == PrefillMode::kAuto) {
-    options.prefill_mode = static_cast<uint32_t>(PrefillMode::kDense);
-  }
+  HIPATTN_RETURN_IF_ERROR(ResolvePrefill(&options));
   HIPATTN_RETURN_IF_ERROR(ResolveSearch(options));
   HIPATTN_RETURN_IF_ERROR(ResolveSketches(options));
   HIPATTN_RETURN_IF_ERROR(ResolveTokenCounts(engine, options));
   HIPATTN_RETURN_IF_ERROR(ResolveRerank(engine, options));
   HIPATTN_RETURN_IF_ERROR(ResolveAudit(engine, options));
   HIPATTN_RETURN_IF_ERROR(CheckExtension(engine, options));
+  if (PrefillsMasked(options.prefill()) && engine.rope_mode != 0 && engine.trained_tokens != 0 &&
+      !IsBlockSearch(options.search_kind())) {
+    return Unsupported("prefill_mode is ",
+                       options.prefill_mode,
+                       " with search ",
+                       options.search,
+                       ", which keeps keys un-rotated for positions beyond trained_tokens");
+  }
   return options;
 }
 

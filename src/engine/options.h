@@ -23,7 +23,18 @@ namespace hipattn::engine {
 enum class DeviceKind : uint32_t { kAuto = 0, kCpu = 1, kCuda = 2 };
 enum class DecodeMode : uint32_t { kAuto = 0, kDense = 1, kSparse = 2 };
 enum class Search : uint32_t { kTree = 1, kStaged = 2, kFlat = 3, kBeam = 4 };
-enum class PrefillMode : uint32_t { kAuto = 0, kDense = 1, kHip = 5 };
+enum class PrefillMode : uint32_t {
+  kAuto = 0,
+  kDense = 1,
+  kAShape = 2,
+  kVerticalSlash = 3,
+  kBlockSparse = 4,
+  kHip = 5,
+  kPatterns = 6,
+  kFlex = 7,
+  kXAttention = 8,
+  kFlashV2 = 9
+};
 
 struct EngineOptions {
   DeviceKind device = DeviceKind::kAuto;

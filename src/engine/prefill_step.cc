@@ -5,6 +5,7 @@
 #include "core/query_blocks.h"
 #include "engine/call.h"
 #include "engine/lists.h"
+#include "engine/masked_prefill.h"
 #include "engine/select.h"
 
 #include <algorithm>
@@ -24,7 +25,7 @@ Status RunDense(Call& call) {
   HIPATTN_RETURN_IF_ERROR(jobs.Grow(*engine.device, call.parts.size() * options.num_kv_heads));
   uint32_t count = 0;
   for (const Part& part : call.parts) {
-    if (part.decode || IsHip(part) || !part.sequence->keys_rotated) {
+    if (part.decode || IsHip(part) || !part.sequence->keys_rotated || IsMasked(call, part)) {
       continue;
     }
     for (uint32_t h = 0; h < options.num_kv_heads; ++h) {
@@ -168,6 +169,10 @@ class BlockStep {
 Status RunPrefill(Call* call) {
   HIPATTN_RETURN_IF_ERROR(RunDense(*call));
   for (const Part& part : call->parts) {
+    if (IsMasked(*call, part)) {
+      HIPATTN_RETURN_IF_ERROR(RunMasked(call, part));
+      continue;
+    }
     if (part.decode || (!IsHip(part) && part.sequence->keys_rotated)) {
       continue;
     }

@@ -1,8 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 // SPDX-FileCopyrightText: The hipattn authors
 //
-// The prefill rows of a call: dense, or HiP (one search per block of 64 rows, cut where positions
-// are multiples of 64, then every row attends sinks, selection and its own window; SPEC D3, D7).
+// The prefill rows of a call: dense, by masks (masked_prefill.h), or HiP (one search per block of
+// 64 rows, cut where positions are multiples of 64, then every row attends sinks, selection and its
+// own window; SPEC D3, D7).
 #ifndef HIPATTN_ENGINE_PREFILL_STEP_H_
 #define HIPATTN_ENGINE_PREFILL_STEP_H_
 

@@ -6,7 +6,10 @@
 #define HIPATTN_ENGINE_STATE_H_
 
 #include "base/log.h"
+#include "core/mask/mask_build.h"
 #include "core/partition.h"
+#include "core/pattern/block_select.h"
+#include "core/pattern/line_select.h"
 #include "core/pattern/pattern_table.h"
 #include "core/plan.h"
 #include "core/search/audit.h"
@@ -117,6 +120,24 @@ struct AuditScratch {
   Scratch<float> outside;  // [group]
 };
 
+// One q head of a masked prefill; the memory is kept for the next.
+struct MaskedHead {
+  core::HeadPattern pattern;
+  bool dense = false;  // its mask is not worth it
+  uint64_t tiles = 0;  // of 64 x 64 that its attention computes
+  Scratch<float> vertical, slash, probe_lse;
+  Scratch<float, device::MemoryKind::kDevice> workspace;
+  Scratch<float> means;   // of the kv head's blocks, in its first q head
+  Scratch<float> scores;  // [row tiles][blocks]
+  core::TopScores top;
+  core::Lines lines;
+  core::BlockLists blocks;
+  Scratch<uint32_t> positions;  // of the verticals
+  Scratch<std::byte, device::MemoryKind::kDevice> panel;
+  Scratch<std::byte> mask_memory;
+  PrefillMask mask{};
+};
+
 // Work memory of attend; one attend runs at a time.
 struct AttendScratch {
   Scratch<device::AppendJob> append_jobs;
@@ -125,6 +146,12 @@ struct AttendScratch {
   Scratch<device::DecodeJob> decode_jobs;
   Scratch<device::RotatedJob> rotated_jobs;
   Scratch<device::PrefillJob> prefill_jobs;
+  Scratch<device::LinesJob> lines_jobs;
+  Scratch<device::PoolJob> pool_jobs;
+  Scratch<device::PackJob> pack_jobs;
+  Scratch<device::BlockScoreJob> block_score_jobs;
+  Scratch<device::SparsePrefillJob> sparse_prefill_jobs;
+  std::vector<MaskedHead> masked_heads;
   Scratch<float, device::MemoryKind::kDevice> q, decode_workspace, truth_out;
   Scratch<float> truth_lse;
   std::vector<RowList> truth_lists;

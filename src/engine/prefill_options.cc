@@ -1,0 +1,119 @@
+// SPDX-License-Identifier: Apache-2.0
+// SPDX-FileCopyrightText: The hipattn authors
+#include "engine/prefill_options.h"
+
+#include "core/pattern/candidates.h"
+
+#include <cmath>
+
+namespace hipattn::engine {
+namespace {
+
+constexpr uint32_t kDefaultLastQ = 64;
+
+// What a mode takes of prefill_sizes, and what 0 stands for.
+struct ModeSizes {
+  uint32_t count;
+  uint32_t defaults[2];
+};
+
+ModeSizes SizesOf(PrefillMode mode) {
+  switch (mode) {
+    case PrefillMode::kAShape:
+      return {2, {core::kTargetPattern.a, core::kTargetPattern.b}};
+    case PrefillMode::kVerticalSlash:
+      return {2, {core::HeadPattern{}.a, core::HeadPattern{}.b}};
+    case PrefillMode::kBlockSparse:
+      return {1, {core::kDefaultBlocks, 0}};
+    default:
+      return {0, {0, 0}};
+  }
+}
+
+bool HasEstimate(PrefillMode mode) {
+  return mode == PrefillMode::kVerticalSlash || mode == PrefillMode::kPatterns;
+}
+
+Status ResolveSizes(AttentionOptions* options) {
+  const ModeSizes sizes = SizesOf(options->prefill());
+  for (uint32_t i = 0; i < 2; ++i) {
+    uint32_t& size = options->prefill_sizes[i];
+    if (i >= sizes.count && size != 0) {
+      return InvalidArgument("prefill_sizes[",
+                             i,
+                             "] is ",
+                             size,
+                             ", prefill_mode ",
+                             options->prefill_mode,
+                             " takes ",
+                             sizes.count);
+    }
+    if (size > kMaxTokens) {
+      return InvalidArgument("prefill_sizes[", i, "] is ", size, ", must be at most ", kMaxTokens);
+    }
+    size = size == 0 ? sizes.defaults[i] : size;
+  }
+  return Status::Ok();
+}
+
+Status ResolveLastQ(AttentionOptions* options) {
+  uint32_t& last_q = options->prefill_last_q;
+  if (last_q != 0 && last_q != 64 && last_q != 128 && last_q != 256 && last_q != 512) {
+    return InvalidArgument("prefill_last_q is ", last_q, ", must be 64, 128, 256 or 512");
+  }
+  if (last_q != 0 && !HasEstimate(options->prefill())) {
+    return InvalidArgument("prefill_last_q is ",
+                           last_q,
+                           ", prefill_mode ",
+                           options->prefill_mode,
+                           " estimates no lines");
+  }
+  if (last_q == 0 && HasEstimate(options->prefill())) {
+    last_q = kDefaultLastQ;
+  }
+  return Status::Ok();
+}
+
+}  // namespace
+
+bool PrefillsMasked(PrefillMode mode) {
+  return mode == PrefillMode::kAShape || mode == PrefillMode::kVerticalSlash ||
+         mode == PrefillMode::kBlockSparse || mode == PrefillMode::kPatterns;
+}
+
+Status ResolvePrefill(AttentionOptions* options) {
+  const PrefillMode mode = options->prefill();
+  if (mode == PrefillMode::kAuto) {
+    options->prefill_mode = static_cast<uint32_t>(PrefillMode::kDense);
+  } else if (mode != PrefillMode::kDense && mode != PrefillMode::kHip && !PrefillsMasked(mode)) {
+    return Unsupported("prefill_mode is ", options->prefill_mode, ": not in this release");
+  }
+  HIPATTN_RETURN_IF_ERROR(ResolveSizes(options));
+  HIPATTN_RETURN_IF_ERROR(ResolveLastQ(options));
+  if (options->prefill_delta_interval != 0) {
+    return Unsupported("prefill_delta_interval is ",
+                       options->prefill_delta_interval,
+                       ": not in this release, must be 0");
+  }
+  if (options->prefill_threshold != 0.0F) {
+    return InvalidArgument("prefill_threshold is ",
+                           options->prefill_threshold,
+                           ", prefill_mode ",
+                           options->prefill_mode,
+                           " has none");
+  }
+  const float skip = options->prefill_skip_threshold;
+  if (!(skip >= 0.0F && skip < 1.0F)) {
+    return InvalidArgument("prefill_skip_threshold is ", skip, ", must be in [0, 1)");
+  }
+  if (skip != 0.0F && !PrefillsMasked(mode)) {
+    return InvalidArgument("prefill_skip_threshold is ",
+                           skip,
+                           ", prefill_mode ",
+                           options->prefill_mode,
+                           " skips nothing");
+  }
+  return Status::Ok();
+}
+
+}  // namespace hipattn::engine
