@@ -386,7 +386,7 @@ struct PrefillParams {
 // alone.
 //
 // The K panels that a row tile names are folded in the order of the mask in tiles of up to 128
-// keys, 64 where head_dim is above 128; a range that begins inside a panel costs the whole panel.
+// keys, 64 where head_dim is above 128; keys of partial panels that all rows see make panels first.
 // Keys that a windowed range holds but a row's window does not must be finite.
 
 // The columns of a mask, or the means of blocks, lie in a panel like blocks of 16 tokens, one after
