@@ -139,6 +139,11 @@ Status LoadHeadProfile(const Engine& engine, const std::string& path) {
                       "load the head profile");
 }
 
+Status LoadPatterns(const Engine& engine, const std::string& path) {
+  return CheckHipattn(hipattn_engine_load_patterns(engine.get(), path.c_str()),
+                      "load the patterns");
+}
+
 Status SaveHeadProfile(const Sequence& sequence, const std::string& path) {
   return CheckHipattn(hipattn_sequence_save_profile(sequence.get(), path.c_str()),
                       "save the head profile");

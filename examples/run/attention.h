@@ -52,6 +52,8 @@ Result<std::vector<AuditedHead>> ReadAuditedHeads(const Engine& engine, const Se
 Status LoadHeadProfile(const Engine& engine, const std::string& path);
 Status SaveHeadProfile(const Sequence& sequence, const std::string& path);
 
+Status LoadPatterns(const Engine& engine, const std::string& path);
+
 Result<hipattn_stats_t> ReadStats(const Engine& engine, bool reset);
 
 // Mean over layers and kv heads of the share of the text that the last decode step attended.

@@ -49,6 +49,9 @@ Status AnswerOnce(const Options& options,
                   Session& session,
                   const Sequence& sequence,
                   Report* report) {
+  if (options.compare_prefill) {
+    std::cout << report->readings.back().prefill << ": ";
+  }
   Result<Answer> answer =
       session.Generate(sequence, [](std::string_view text) { std::cout << text << std::flush; });
   if (!answer.ok()) {
@@ -65,7 +68,8 @@ Status AnswerBothWays(const Options& options,
                       const Sequence& sequence,
                       Report* report) {
   for (const uint32_t mode : {HIPATTN_DECODE_DENSE, HIPATTN_DECODE_SPARSE}) {
-    Result<Sequence> fork = ForkSequence(sequence, MakeAttentionOptions(options, mode));
+    Result<Sequence> fork =
+        ForkSequence(sequence, MakeAttentionOptions(options, mode, options.prefill));
     if (!fork.ok()) {
       return fork.status();
     }
@@ -79,6 +83,36 @@ Status AnswerBothWays(const Options& options,
     report->answers.push_back({AttentionName(mode), std::move(answer.value())});
   }
   return {};
+}
+
+// Reads the prompt once, or densely first, and answers each time. The last sequence stays.
+Result<Sequence> ReadAndAnswer(const Options& options,
+                               const std::vector<int32_t>& prompt,
+                               Session& session,
+                               Report* report) {
+  std::vector<uint32_t> modes = {options.prefill};
+  if (options.compare_prefill) {
+    modes.insert(modes.begin(), HIPATTN_PREFILL_DENSE);
+  }
+  Sequence last;
+  for (const uint32_t mode : modes) {
+    last.reset();  // before the next one needs its memory
+    Result<Sequence> sequence = session.ReadPrompt(prompt, mode, &report->readings.emplace_back());
+    if (!sequence.ok()) {
+      return sequence.status();
+    }
+    last = std::move(sequence.value());
+    const Status status = options.compare ? AnswerBothWays(options, session, last, report)
+                                          : AnswerOnce(options, session, last, report);
+    if (!status.ok()) {
+      return status;
+    }
+    if (options.compare_prefill) {
+      report->readings.back().same_answer =
+          report->answers.back().answer.tokens == report->answers.front().answer.tokens;
+    }
+  }
+  return last;
 }
 
 Status Run(const Options& options) {
@@ -118,19 +152,18 @@ Status Run(const Options& options) {
   if (!options.head_profile.empty()) {
     RUN_RETURN_IF_ERROR(LoadHeadProfile(session.value()->engine(), options.head_profile));
   }
-  Result<Sequence> sequence = session.value()->ReadPrompt(prompt.value());
-  if (!sequence.ok()) {
-    return sequence.status();
+  if (!options.patterns.empty()) {
+    RUN_RETURN_IF_ERROR(LoadPatterns(session.value()->engine(), options.patterns));
   }
   Report report;
   report.threads = session.value()->num_threads();
   report.depth = options.depth;
   report.prompt_tokens = prompt.value().size();
-  report.prefill_seconds = session.value()->prefill_seconds();
-  report.prefill_cpu_seconds = session.value()->prefill_cpu_seconds();
-  RUN_RETURN_IF_ERROR(options.compare
-                          ? AnswerBothWays(options, *session.value(), sequence.value(), &report)
-                          : AnswerOnce(options, *session.value(), sequence.value(), &report));
+  const Result<Sequence> sequence =
+      ReadAndAnswer(options, prompt.value(), *session.value(), &report);
+  if (!sequence.ok()) {
+    return sequence.status();
+  }
   if (!options.quiet) {
     std::cerr << '\n' << FormatSummary(report);
   }

@@ -4,6 +4,7 @@
 
 #include <CLI/CLI.hpp>
 
+#include <algorithm>
 #include <iostream>
 #include <map>
 
@@ -35,6 +36,18 @@ const Names search_names = {
     {"staged", HIPATTN_SEARCH_STAGED},
     {"flat", HIPATTN_SEARCH_FLAT},
     {"beam", HIPATTN_SEARCH_BEAM},
+};
+const Names prefill_names = {
+    {"auto", HIPATTN_PREFILL_AUTO},
+    {"dense", HIPATTN_PREFILL_DENSE},
+    {"a-shape", HIPATTN_PREFILL_A_SHAPE},
+    {"vertical-slash", HIPATTN_PREFILL_VERTICAL_SLASH},
+    {"block-sparse", HIPATTN_PREFILL_BLOCK_SPARSE},
+    {"hip", HIPATTN_PREFILL_HIP},
+    {"patterns", HIPATTN_PREFILL_PATTERNS},
+    {"flex", HIPATTN_PREFILL_FLEX},
+    {"xattention", HIPATTN_PREFILL_XATTENTION},
+    {"flash-v2", HIPATTN_PREFILL_FLASH_V2},
 };
 const Names kv_dtype_names = {
     {"default", HIPATTN_DTYPE_DEFAULT},
@@ -156,6 +169,41 @@ void AddAttentionOptions(CLI::App& app, Options* o) {
       "--compare", o->compare, "read the prompt once, answer it dense and sparse, show both");
 }
 
+void AddPrefillOptions(CLI::App& app, Options* o) {
+  AddNamed(app, "--prefill", prefill_names, &o->prefill, "how the prompt is read");
+  app.add_option("--prefill-sizes",
+                 o->prefill_sizes,
+                 "A,B: a-shape: sinks, window; vertical-slash: columns, diagonals; block-sparse: "
+                 "blocks; 0 = the library's default")
+      ->delimiter(',')
+      ->expected(1, 2)
+      ->check(CLI::Range(0U, 1U << 30))
+      ->type_name("UINT[,UINT]");
+  app.add_option("--prefill-last-q",
+                 o->prefill_last_q,
+                 "rows of a chunk that tell vertical-slash and patterns what to attend; 0 = the "
+                 "library's default")
+      ->check(CLI::IsMember({0U, 64U, 128U, 256U, 512U}))
+      ->type_name("0|64|128|256|512")
+      ->capture_default_str();
+  app.add_option("--prefill-threshold",
+                 o->prefill_threshold,
+                 "of flex, xattention and flash-v2; 0 = the method's")
+      ->check(CLI::Range(0.0F, 1.0F))
+      ->capture_default_str();
+  app.add_option("--prefill-skip",
+                 o->prefill_skip,
+                 "a tile whose scores are all below the logarithm of this, seen from the row's "
+                 "largest so far, is skipped; 0 = none")
+      ->check(CLI::Range(0.0F, 1.0F))
+      ->capture_default_str();
+  app.add_option("--patterns", o->patterns, "pattern file of --prefill patterns, as MInference's");
+  app.add_flag("--compare-prefill",
+               o->compare_prefill,
+               "read and answer the prompt densely first, then as --prefill says, show both")
+      ->excludes("--compare");
+}
+
 void AddProgramOptions(CLI::App& app, Options* o) {
   app.add_option("--threads", o->threads, "0 = all processors that may be used")
       ->check(CLI::Range(0U, 1024U))
@@ -173,6 +221,27 @@ void AddProgramOptions(CLI::App& app, Options* o) {
   app.add_flag("--quiet", o->quiet, "no progress and no summary on stderr");
 }
 
+// Why the options do not go together; empty if they do.
+std::string Contradiction(const Options& options) {
+  if (options.prompt.empty() && options.prompt_file.empty() && options.question.empty()) {
+    return "nothing to answer: give --prompt, --prompt-file or --question";
+  }
+  if (!options.insert_fact.empty() && options.prompt_file.empty()) {
+    return "--insert-fact needs --prompt-file";
+  }
+  const bool wants_patterns = options.prefill == HIPATTN_PREFILL_PATTERNS;
+  if (wants_patterns && options.patterns.empty()) {
+    return "--prefill patterns needs --patterns";
+  }
+  if (!wants_patterns && !options.patterns.empty()) {
+    return "--patterns needs --prefill patterns";
+  }
+  if (options.compare_prefill && options.prefill == HIPATTN_PREFILL_DENSE) {
+    return "--compare-prefill needs a --prefill other than dense";
+  }
+  return "";
+}
+
 }  // namespace
 
 std::optional<int> ParseOptions(int argc, char** argv, Options* options) {
@@ -183,30 +252,43 @@ std::optional<int> ParseOptions(int argc, char** argv, Options* options) {
   AddPromptOptions(app, options);
   AddGenerationOptions(app, options);
   AddAttentionOptions(app, options);
+  AddPrefillOptions(app, options);
   AddProgramOptions(app, options);
   try {
     app.parse(argc, argv);
   } catch (const CLI::ParseError& error) {
     return app.exit(error) == 0 ? 0 : kUsageExitCode;
   }
-  if (options->prompt.empty() && options->prompt_file.empty() && options->question.empty()) {
-    std::cerr << "nothing to answer: give --prompt, --prompt-file or --question\n";
-    return kUsageExitCode;
-  }
-  if (!options->insert_fact.empty() && options->prompt_file.empty()) {
-    std::cerr << "--insert-fact needs --prompt-file\n";
+  const std::string contradiction = Contradiction(*options);
+  if (!contradiction.empty()) {
+    std::cerr << contradiction << '\n';
     return kUsageExitCode;
   }
   return std::nullopt;
 }
 
-hipattn_attention_options_t MakeAttentionOptions(const Options& options, uint32_t decode_mode) {
+std::string PrefillName(uint32_t mode) {
+  const auto found = std::find_if(prefill_names.begin(),
+                                  prefill_names.end(),
+                                  [&](const auto& entry) { return entry.second == mode; });
+  return found == prefill_names.end() ? "unknown" : found->first;
+}
+
+hipattn_attention_options_t MakeAttentionOptions(const Options& options,
+                                                 uint32_t decode_mode,
+                                                 uint32_t prefill_mode) {
   hipattn_attention_options_t attention = {};
   attention.struct_size = sizeof(attention);
   attention.decode_mode = decode_mode;
   attention.search = options.search;
   attention.scorer = options.scorer;
-  attention.prefill_mode = HIPATTN_PREFILL_DENSE;
+  attention.prefill_mode = prefill_mode;
+  if (prefill_mode == options.prefill) {
+    std::copy(options.prefill_sizes.begin(), options.prefill_sizes.end(), attention.prefill_sizes);
+    attention.prefill_last_q = options.prefill_last_q;
+    attention.prefill_threshold = options.prefill_threshold;
+    attention.prefill_skip_threshold = options.prefill_skip;
+  }
   attention.budget_tokens = options.budget_tokens;
   attention.rerank_tokens = options.rerank_tokens;
   attention.audit_interval = options.audit_interval;

@@ -10,6 +10,7 @@
 #include <cstdint>
 #include <optional>
 #include <string>
+#include <vector>
 
 namespace hipattn_run {
 
@@ -45,6 +46,14 @@ struct Options {
   uint32_t kv_dtype = HIPATTN_DTYPE_DEFAULT;
   bool compare = false;
 
+  uint32_t prefill = HIPATTN_PREFILL_DENSE;
+  std::vector<uint32_t> prefill_sizes;
+  uint32_t prefill_last_q = 0;
+  float prefill_threshold = 0;
+  float prefill_skip = 0;
+  std::string patterns;
+  bool compare_prefill = false;
+
   uint32_t threads = 0;
   uint32_t ctx_chunk = 512;
   uint64_t depth = 0;
@@ -58,8 +67,14 @@ struct Options {
 // wrong command line, which is then explained on stderr.
 std::optional<int> ParseOptions(int argc, char** argv, Options* options);
 
-// What the options say about attention, with the given decode mode.
-hipattn_attention_options_t MakeAttentionOptions(const Options& options, uint32_t decode_mode);
+// The name that --prefill has for the mode.
+std::string PrefillName(uint32_t mode);
+
+// What the options say about attention, with the given modes. What they say about prefill belongs
+// to their own mode: another one gets its defaults.
+hipattn_attention_options_t MakeAttentionOptions(const Options& options,
+                                                 uint32_t decode_mode,
+                                                 uint32_t prefill_mode);
 
 }  // namespace hipattn_run
 

@@ -99,6 +99,18 @@ json AnswerToJson(const NamedAnswer& named) {
   };
 }
 
+json ReadingToJson(const Reading& reading) {
+  const std::optional<double> density = reading.density();
+  return {
+      {"prefill", reading.prefill},
+      {"prefill_seconds", reading.seconds},
+      {"prefill_cpu_seconds", reading.cpu_seconds},
+      {"prefill_tiles", reading.tiles},
+      {"prefill_dense_tiles", reading.dense_tiles},
+      {"density", density ? json(*density) : json()},
+  };
+}
+
 // `text`, padded on the left to `width`.
 std::string Right(const std::string& text, size_t width) {
   return text.size() < width ? std::string(width - text.size(), ' ') + text : text;
@@ -110,6 +122,29 @@ std::string Fixed(double value, int digits) {
   return text.str();
 }
 
+std::string Percent(double share) {
+  return Fixed(share * 100, 1) + " %";
+}
+
+double TokensPerSecond(const Report& report, const Reading& reading) {
+  return reading.seconds > 0 ? static_cast<double>(report.prompt_tokens) / reading.seconds : 0;
+}
+
+// One line per reading, the first of which the others are compared with.
+std::string FormatReadings(const Report& report) {
+  std::string text = "prefill          seconds    tok/s  density  speedup  answer\n";
+  for (const Reading& reading : report.readings) {
+    const std::optional<double> density = reading.density();
+    text += reading.prefill + std::string(15 - std::min<size_t>(15, reading.prefill.size()), ' ');
+    text += Right(Fixed(reading.seconds, 2), 9);
+    text += Right(Fixed(TokensPerSecond(report, reading), 0), 9);
+    text += Right(density ? Percent(*density) : "?", 9);
+    text += Right(Fixed(report.readings[0].seconds / reading.seconds, 2), 9);
+    text += reading.same_answer ? "  same\n" : "  differs\n";
+  }
+  return text;
+}
+
 }  // namespace
 
 Status WriteJson(const Report& report, const std::string& path) {
@@ -117,8 +152,15 @@ Status WriteJson(const Report& report, const std::string& path) {
   object["threads"] = report.threads;
   object["depth"] = report.depth;
   object["prompt_tokens"] = report.prompt_tokens;
-  object["prefill_seconds"] = report.prefill_seconds;
-  object["prefill_cpu_seconds"] = report.prefill_cpu_seconds;
+  if (!report.readings.empty()) {
+    object.update(ReadingToJson(report.readings[0]));
+  }
+  if (report.readings.size() > 1) {
+    for (const Reading& reading : report.readings) {
+      object["prefills"].push_back(ReadingToJson(reading));
+      object["prefills"].back()["same_answer"] = reading.same_answer;
+    }
+  }
   if (report.answers.size() > 1) {
     for (const NamedAnswer& answer : report.answers) {
       object["answers"].push_back(AnswerToJson(answer));
@@ -140,19 +182,25 @@ Status WriteJson(const Report& report, const std::string& path) {
 }
 
 std::string FormatSummary(const Report& report) {
-  const double prefill_speed =
-      report.prefill_seconds > 0
-          ? static_cast<double>(report.prompt_tokens) / report.prefill_seconds
-          : 0;
-  std::string text = Concat("prompt: ",
-                            report.prompt_tokens,
-                            " tokens in ",
-                            Fixed(report.prefill_seconds, 2),
-                            " s (",
-                            Fixed(prefill_speed, 0),
-                            " tok/s), ",
-                            report.threads,
-                            " threads\n");
+  std::string text;
+  if (report.readings.size() == 1) {
+    const Reading& reading = report.readings[0];
+    text = Concat("prompt: ",
+                  report.prompt_tokens,
+                  " tokens in ",
+                  Fixed(reading.seconds, 2),
+                  " s (",
+                  Fixed(TokensPerSecond(report, reading), 0),
+                  " tok/s), ",
+                  report.threads,
+                  " threads\n");
+    if (reading.dense_tiles > 0) {
+      text += Concat("prefill ", reading.prefill, ": density ", Percent(*reading.density()), "\n");
+    }
+  } else {
+    text = Concat("prompt: ", report.prompt_tokens, " tokens, ", report.threads, " threads\n");
+    text += FormatReadings(report);
+  }
   text +=
       "attention  new tokens    tok/s  ms/token  attended  MB read/token  search ms/token    KV "
       "MB\n";
@@ -164,7 +212,7 @@ std::string FormatSummary(const Report& report) {
     text += Right(Concat(answer.tokens.size()), 12);
     text += Right(Fixed(answer.tokens_per_second(), 1), 9);
     text += Right(Fixed(answer.median_step_seconds * 1e3, 2), 10);
-    text += Right(Fixed(answer.attended_share * 100, 1) + " %", 10);
+    text += Right(Percent(answer.attended_share), 10);
     text += Right(Fixed(static_cast<double>(answer.bytes_read) / 1e6 / steps, 1), 15);
     text += Right(Fixed(search_ms, 2), 17);
     text += Right(Fixed(static_cast<double>(KvBytes(answer.stats)) / 1e6, 1), 9) + "\n";

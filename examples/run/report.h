@@ -23,16 +23,16 @@ struct Report {
   size_t threads = 0;
   uint64_t depth = 0;  // random tokens before the prompt
   size_t prompt_tokens = 0;
-  double prefill_seconds = 0;
-  double prefill_cpu_seconds = 0;  // of all threads
+  std::vector<Reading> readings;
   std::vector<NamedAnswer> answers;
 };
 
 // One answer: its fields stand at the top of the object. Several: the first one's do, and all are
-// in "answers". Fails if the file does not hold everything afterwards.
+// in "answers"; likewise readings and "prefills". Fails if the file does not hold everything
+// afterwards.
 Status WriteJson(const Report& report, const std::string& path);
 
-// A small table with one line per answer.
+// Small tables with one line per answer and, if there are several, per reading.
 std::string FormatSummary(const Report& report);
 
 }  // namespace hipattn_run

@@ -79,9 +79,18 @@ Status Session::Start() {
   return {};
 }
 
-Result<Sequence> Session::ReadPrompt(const std::vector<int32_t>& prompt) {
+std::optional<double> Reading::density() const {
+  if (dense_tiles > 0) {
+    return static_cast<double>(tiles) / static_cast<double>(dense_tiles);
+  }
+  return prefill == PrefillName(HIPATTN_PREFILL_DENSE) ? std::optional(1.0) : std::nullopt;
+}
+
+Result<Sequence> Session::ReadPrompt(const std::vector<int32_t>& prompt,
+                                     uint32_t prefill_mode,
+                                     Reading* reading) {
   Result<Sequence> sequence =
-      CreateSequence(engine_, MakeAttentionOptions(options_, options_.attention));
+      CreateSequence(engine_, MakeAttentionOptions(options_, options_.attention, prefill_mode));
   if (!sequence.ok()) {
     return sequence;
   }
@@ -95,25 +104,44 @@ Result<Sequence> Session::ReadPrompt(const std::vector<int32_t>& prompt) {
   if (status.ok() && options_.depth > 0) {
     status = FillWithRandomTokens(handle);
   }
+  if (status.ok()) {
+    status = ReadStats(engine_, true).status();
+  }
   const double cpu_begin = CpuSeconds();
   const Clock::time_point begin = Clock::now();
-  Progress progress("reading the prompt", prompt.size(), options_.quiet);
-  for (size_t done = 0; status.ok() && done < prompt.size();) {
-    const size_t count = std::min(forward_->max_chunk_tokens(), prompt.size() - done);
-    const bool last = done + count == prompt.size();
-    status = forward_->Run(handle,
-                           std::span(prompt).subspan(done, count),
-                           Phase::kPrefill,
-                           last ? prompt_logits_.data() : nullptr);
-    done += count;
-    progress.Update(done);
+  if (status.ok()) {
+    status = ReadChunks(handle, prompt);
   }
-  prefill_seconds_ = SecondsSince(begin);
-  prefill_cpu_seconds_ = CpuSeconds() - cpu_begin;
+  const double seconds = SecondsSince(begin);
+  const double cpu_seconds = CpuSeconds() - cpu_begin;
   if (!status.ok()) {
     return status;
   }
+  const Result<hipattn_stats_t> stats = ReadStats(engine_, false);
+  if (!stats.ok()) {
+    return stats.status();
+  }
+  *reading = {PrefillName(prefill_mode),
+              seconds,
+              cpu_seconds,
+              stats.value().prefill_tiles,
+              stats.value().prefill_dense_tiles};
   return sequence;
+}
+
+Status Session::ReadChunks(hipattn_sequence_t* sequence, const std::vector<int32_t>& prompt) {
+  Progress progress("reading the prompt", prompt.size(), options_.quiet);
+  for (size_t done = 0; done < prompt.size();) {
+    const size_t count = std::min(forward_->max_chunk_tokens(), prompt.size() - done);
+    const bool last = done + count == prompt.size();
+    RUN_RETURN_IF_ERROR(forward_->Run(sequence,
+                                      std::span(prompt).subspan(done, count),
+                                      Phase::kPrefill,
+                                      last ? prompt_logits_.data() : nullptr));
+    done += count;
+    progress.Update(done);
+  }
+  return {};
 }
 
 Status Session::FillWithRandomTokens(hipattn_sequence_t* sequence) {

@@ -18,6 +18,7 @@
 #include <cstdint>
 #include <functional>
 #include <memory>
+#include <optional>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -44,6 +45,18 @@ struct Answer {
   }
 };
 
+// How the prompt went in.
+struct Reading {
+  std::string prefill;  // the name of the mode
+  double seconds = 0;
+  double cpu_seconds = 0;    // of all threads
+  uint64_t tiles = 0;        // of 64 queries x 64 keys that were computed, dense heads included
+  uint64_t dense_tiles = 0;  // that dense attention would compute; both 0: the mode has no masks
+  bool same_answer = true;   // as after the first reading
+
+  std::optional<double> density() const;  // nullopt: not known
+};
+
 class Session {
  public:
   // `model` and `tokenizer` must outlive the session.
@@ -52,12 +65,13 @@ class Session {
                                                  const Options& options);
 
   // Reads --depth random tokens and the prompt. Afterwards Generate can be called.
-  Result<Sequence> ReadPrompt(const std::vector<int32_t>& prompt);
-  double prefill_seconds() const { return prefill_seconds_; }
-  double prefill_cpu_seconds() const { return prefill_cpu_seconds_; }  // of all threads
+  // *reading is set.
+  Result<Sequence> ReadPrompt(const std::vector<int32_t>& prompt,
+                              uint32_t prefill_mode,
+                              Reading* reading);
 
-  // Continues the prompt in `sequence`, which is the one of ReadPrompt or a fork of it, and changes
-  // it. `show` gets the text as it comes.
+  // Continues the prompt in `sequence`, which is the last one of ReadPrompt or a fork of it, and
+  // changes it. `show` gets the text as it comes.
   Result<Answer> Generate(const Sequence& sequence,
                           const std::function<void(std::string_view)>& show);
 
@@ -68,6 +82,7 @@ class Session {
   Session(const LlamaModel& model, const Tokenizer& tokenizer, const Options& options)
       : model_(model), tokenizer_(tokenizer), options_(options) {}
   Status Start();
+  Status ReadChunks(hipattn_sequence_t* sequence, const std::vector<int32_t>& prompt);
   Status FillWithRandomTokens(hipattn_sequence_t* sequence);
   // One decode step: the prediction after `token` goes to `logits`.
   Status Step(const Sequence& sequence, int32_t token, std::vector<float>* logits, Answer* answer);
@@ -79,8 +94,6 @@ class Session {
   std::unique_ptr<Workers> workers_;
   std::unique_ptr<LlamaForward> forward_;
   std::vector<float> prompt_logits_;
-  double prefill_seconds_ = 0;
-  double prefill_cpu_seconds_ = 0;
 };
 
 }  // namespace hipattn_run

@@ -52,14 +52,35 @@ class Cli : public ::testing::Test {
 TEST_F(Cli, HelpShowsEveryOption) {
   const ProgramResult result = Run({"--help"});
   EXPECT_EQ(result.exit_code, 0);
-  for (const char* option : {"--model",         "--prompt",         "--prompt-file",
-                             "--question",      "--max-new-tokens", "--attention",
-                             "--budget-tokens", "--sink-tokens",    "--window-tokens",
-                             "--scorer",        "--search",         "--refresh-interval",
-                             "--kv-dtype",      "--threads",        "--ctx-chunk",
-                             "--temperature",   "--seed",           "--json",
-                             "--quiet",         "--compare",        "--raw",
-                             "--depth"}) {
+  for (const char* option : {"--model",
+                             "--prompt",
+                             "--prompt-file",
+                             "--question",
+                             "--max-new-tokens",
+                             "--attention",
+                             "--budget-tokens",
+                             "--sink-tokens",
+                             "--window-tokens",
+                             "--scorer",
+                             "--search",
+                             "--refresh-interval",
+                             "--kv-dtype",
+                             "--threads",
+                             "--ctx-chunk",
+                             "--temperature",
+                             "--seed",
+                             "--json",
+                             "--quiet",
+                             "--compare",
+                             "--raw",
+                             "--depth",
+                             "--prefill",
+                             "--prefill-sizes",
+                             "--prefill-last-q",
+                             "--prefill-threshold",
+                             "--prefill-skip",
+                             "--patterns",
+                             "--compare-prefill"}) {
     EXPECT_NE(result.out.find(option), std::string::npos) << option;
   }
   EXPECT_NE(result.out.find("=512"), std::string::npos);
@@ -230,6 +251,124 @@ TEST_F(Cli, TellsTheRecallOfEveryHead) {
   EXPECT_EQ(grown.at("recall").at("estimate"), 1.0);
   EXPECT_TRUE(grown.at("recall").at("truth").is_null());
   EXPECT_EQ(grown.at("attended_share"), 1.0);
+}
+
+// 64 sinks and a window of 64 of some 780 tokens, read as one chunk: 13 row tiles, of which dense
+// attention computes 91. A row tile attends its own key tile, the one before and tile 0: 36.
+TEST_F(Cli, PrefillByAMaskIsComparedWithDense) {
+  const std::string path = folder_.File("result.json");
+  const std::string document = folder_.File("document.txt");
+  testing::WriteFile(document, std::string(780, 'a') + "\n");
+  const auto run = [&](std::vector<std::string> more) {
+    std::vector<std::string> arguments = {"--prompt-file",
+                                          document,
+                                          "--raw",
+                                          "--ctx-chunk",
+                                          "1024",
+                                          "--max-prompt-tokens",
+                                          "780",
+                                          "--ignore-end",
+                                          "--json",
+                                          path};
+    arguments.insert(arguments.end(), more.begin(), more.end());
+    const ProgramResult result = RunTiny(arguments);
+    EXPECT_EQ(result.exit_code, 0) << result.err;
+    return std::pair(result, json::parse(testing::ReadFile(path)));
+  };
+  const auto [compared, object] =
+      run({"--prefill", "a-shape", "--prefill-sizes", "64,64", "--compare-prefill"});
+  ASSERT_EQ(object.at("prefills").size(), 2U);
+  const json& dense = object.at("prefills")[0];
+  const json& masked = object.at("prefills")[1];
+  EXPECT_EQ(dense.at("prefill"), "dense");
+  EXPECT_EQ(dense.at("density"), 1.0);
+  EXPECT_TRUE(dense.at("same_answer").get<bool>());
+  EXPECT_EQ(masked.at("prefill"), "a-shape");
+  constexpr int kHeads = 2 * 4;  // of both layers
+  EXPECT_EQ(masked.at("prefill_tiles"), kHeads * 36);
+  EXPECT_EQ(masked.at("prefill_dense_tiles"), kHeads * 91);
+  EXPECT_DOUBLE_EQ(masked.at("density"), 36.0 / 91.0);
+  EXPECT_GT(masked.at("prefill_seconds"), 0.0);
+  ASSERT_EQ(object.at("answers").size(), 2U);
+  EXPECT_EQ(masked.at("same_answer").get<bool>(),
+            object.at("answers")[0].at("token_ids") == object.at("answers")[1].at("token_ids"));
+  EXPECT_NE(compared.err.find("39.6 %"), std::string::npos) << compared.err;
+  EXPECT_NE(compared.out.find("dense: "), std::string::npos);
+  EXPECT_NE(compared.out.find("a-shape: "), std::string::npos);
+
+  const auto [alone, single] = run({"--prefill", "a-shape", "--prefill-sizes", "64,64"});
+  EXPECT_FALSE(single.contains("prefills"));
+  EXPECT_EQ(single.at("prefill_tiles"), kHeads * 36);
+  EXPECT_EQ(single.at("token_ids"), object.at("answers")[1].at("token_ids"));
+  EXPECT_NE(alone.err.find("density 39.6 %"), std::string::npos) << alone.err;
+  // A window that covers the text runs dense.
+  const json whole = run({"--prefill", "a-shape", "--prefill-sizes", "64,1024"}).second;
+  EXPECT_EQ(whole.at("density"), 1.0);
+  EXPECT_EQ(whole.at("token_ids"), object.at("answers")[0].at("token_ids"));
+}
+
+TEST_F(Cli, PatternsComeFromAFile) {
+  const std::string path = folder_.File("patterns.json");
+  const std::string json_path = folder_.File("result.json");
+  testing::WriteFile(path, R"([{"0": ["stream_llm", 64, 64, 1]}])");
+  const std::string document = folder_.File("document.txt");
+  testing::WriteFile(document, std::string(780, 'a') + "\n");
+  const auto run = [&] {
+    return RunTiny({"--prompt-file",
+                    document,
+                    "--raw",
+                    "--ctx-chunk",
+                    "1024",
+                    "--max-prompt-tokens",
+                    "780",
+                    "--prefill",
+                    "patterns",
+                    "--patterns",
+                    path,
+                    "--json",
+                    json_path});
+  };
+  const ProgramResult result = run();
+  ASSERT_EQ(result.exit_code, 0) << result.err;
+  // Head 0 of layer 0 as above, the file's default, which is dense here, for the other seven.
+  EXPECT_EQ(json::parse(testing::ReadFile(json_path)).at("prefill_tiles"), 36 + 7 * 91);
+  testing::WriteFile(path, R"([{"0": ["stream", 64, 64, 1]}])");
+  ExpectFailure(run(), 1, "layer 0, head 0: type is stream");
+  testing::WriteFile(path, "[{}, {}, {}]");
+  ExpectFailure(run(), 1, "too_many_layers");
+  ExpectFailure(
+      RunTiny({"--prompt", "x", "--prefill", "patterns", "--patterns", "/no/file"}), 1, "/no/file");
+}
+
+TEST_F(Cli, EveryPrefillModeOfTheReleaseReadsThePrompt) {
+  for (const char* mode : {"auto", "dense", "a-shape", "vertical-slash", "block-sparse", "hip"}) {
+    const ProgramResult result = RunTiny({"--prompt", "Hello", "--prefill", mode, "--ignore-end"});
+    EXPECT_EQ(result.exit_code, 0) << mode << result.err;
+    // So short a text is read densely by all of them.
+    EXPECT_EQ(result.out, RunTiny({"--prompt", "Hello", "--ignore-end"}).out) << mode;
+  }
+}
+
+TEST_F(Cli, WrongPrefillOptionsAreErrors) {
+  const auto fails = [&](std::vector<std::string> more, int exit_code, const std::string& part) {
+    more.insert(more.end(), {"--prompt", "x"});
+    ExpectFailure(RunTiny(more), exit_code, part);
+  };
+  fails({"--prefill", "best"}, 2, "best");
+  fails({"--prefill-sizes", "1,2,3"}, 2, "prefill-sizes");
+  fails({"--prefill-sizes", "-1"}, 2, "prefill-sizes");
+  fails({"--prefill-last-q", "65"}, 2, "prefill-last-q");
+  fails({"--prefill-threshold", "2"}, 2, "prefill-threshold");
+  fails({"--prefill-skip", "much"}, 2, "prefill-skip");
+  fails({"--prefill", "patterns"}, 2, "needs --patterns");
+  fails({"--patterns", "x.json"}, 2, "needs --prefill patterns");
+  fails({"--compare-prefill"}, 2, "other than dense");
+  fails({"--compare-prefill", "--compare", "--prefill", "hip"}, 2, "--compare");
+  fails({"--prefill-sizes", "64,64"}, 1, "prefill_sizes[0] is 64");
+  fails({"--prefill", "block-sparse", "--prefill-sizes", "8,8"}, 1, "prefill_sizes[1] is 8");
+  fails({"--prefill", "a-shape", "--prefill-last-q", "64"}, 1, "prefill_last_q is 64");
+  fails({"--prefill-skip", "0.1"}, 1, "prefill_skip_threshold is 0.1");
+  fails({"--prefill-threshold", "0.9"}, 1, "prefill_threshold is 0.9");
 }
 
 TEST_F(Cli, SeedsMakeTheAnswer) {
