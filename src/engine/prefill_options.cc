@@ -3,6 +3,8 @@
 #include "engine/prefill_options.h"
 
 #include "core/pattern/candidates.h"
+#include "core/pattern/flash_select.h"
+#include "core/pattern/flex_select.h"
 
 #include <cmath>
 
@@ -74,11 +76,33 @@ Status ResolveLastQ(AttentionOptions* options) {
   return Status::Ok();
 }
 
+// What 0 stands for; 0: the mode has no threshold.
+double DefaultThreshold(PrefillMode mode) {
+  return mode == PrefillMode::kFlex      ? core::FlexOptions{}.gamma
+         : mode == PrefillMode::kFlashV2 ? core::FlashOptions{}.alpha
+                                         : 0.0;
+}
+
+Status ResolveThreshold(AttentionOptions* options) {
+  float& threshold = options->prefill_threshold;
+  const double standard = DefaultThreshold(options->prefill());
+  if (standard == 0.0 && threshold != 0.0F) {
+    return InvalidArgument(
+        "prefill_threshold is ", threshold, ", prefill_mode ", options->prefill_mode, " has none");
+  }
+  if (!(threshold >= 0.0F && threshold <= 1.0F)) {
+    return InvalidArgument("prefill_threshold is ", threshold, ", must be in (0, 1], or 0");
+  }
+  threshold = threshold == 0.0F ? static_cast<float>(standard) : threshold;
+  return Status::Ok();
+}
+
 }  // namespace
 
 bool PrefillsMasked(PrefillMode mode) {
   return mode == PrefillMode::kAShape || mode == PrefillMode::kVerticalSlash ||
-         mode == PrefillMode::kBlockSparse || mode == PrefillMode::kPatterns;
+         mode == PrefillMode::kBlockSparse || mode == PrefillMode::kPatterns ||
+         mode == PrefillMode::kFlex || mode == PrefillMode::kFlashV2;
 }
 
 Status ResolvePrefill(AttentionOptions* options) {
@@ -95,13 +119,7 @@ Status ResolvePrefill(AttentionOptions* options) {
                        options->prefill_delta_interval,
                        ": not in this release, must be 0");
   }
-  if (options->prefill_threshold != 0.0F) {
-    return InvalidArgument("prefill_threshold is ",
-                           options->prefill_threshold,
-                           ", prefill_mode ",
-                           options->prefill_mode,
-                           " has none");
-  }
+  HIPATTN_RETURN_IF_ERROR(ResolveThreshold(options));
   const float skip = options->prefill_skip_threshold;
   if (!(skip >= 0.0F && skip < 1.0F)) {
     return InvalidArgument("prefill_skip_threshold is ", skip, ", must be in [0, 1)");

@@ -9,6 +9,7 @@
 #include "core/mask/mask_build.h"
 #include "core/partition.h"
 #include "core/pattern/block_select.h"
+#include "core/pattern/flex_select.h"
 #include "core/pattern/line_select.h"
 #include "core/pattern/pattern_table.h"
 #include "core/plan.h"
@@ -120,18 +121,26 @@ struct AuditScratch {
   Scratch<float> outside;  // [group]
 };
 
+// How a q head of a masked prefill comes to what it attends.
+enum class MaskKind : uint32_t { kEnds, kLines, kBlocks, kFlex, kFlash };
+
 // One q head of a masked prefill; the memory is kept for the next.
 struct MaskedHead {
-  core::HeadPattern pattern;
-  bool dense = false;  // its mask is not worth it
-  uint64_t tiles = 0;  // of 64 x 64 that its attention computes
+  MaskKind kind = MaskKind::kEnds;
+  uint32_t sizes[2] = {0, 0};  // sinks and window, lines of each, or blocks per tile
+  bool dense = false;          // its mask is not worth it
+  bool slice_dense = false;    // that of this slice
+  uint64_t tiles = 0;          // of 64 x 64 that its attention computes, of the chunk or slice
   Scratch<float> vertical, slash, probe_lse;
   Scratch<float, device::MemoryKind::kDevice> workspace;
   Scratch<float> means;   // of the kv head's blocks, in its first q head
   Scratch<float> scores;  // [row tiles][blocks]
   core::TopScores top;
   core::Lines lines;
+  core::FlexBudget flex{};
   core::BlockLists blocks;
+  Scratch<uint32_t> pruned_ptr;  // of blocks that count as their means
+  Scratch<ColumnInterval> pruned;
   Scratch<uint32_t> positions;  // of the verticals
   Scratch<std::byte, device::MemoryKind::kDevice> panel;
   Scratch<std::byte> mask_memory;
@@ -152,6 +161,7 @@ struct AttendScratch {
   Scratch<device::BlockScoreJob> block_score_jobs;
   Scratch<device::SparsePrefillJob> sparse_prefill_jobs;
   std::vector<MaskedHead> masked_heads;
+  Scratch<float> log_tokens;  // of each block, all the same
   Scratch<float, device::MemoryKind::kDevice> q, decode_workspace, truth_out;
   Scratch<float> truth_lse;
   std::vector<RowList> truth_lists;
