@@ -4,6 +4,7 @@
 // hipattn-recall: judges selections on a real model; README.md says what and how.
 //
 // Exit codes: 0 done, 1 failed, 2 wrong command line.
+#include "fingerprint.h"
 #include "gguf.h"
 #include "mapped_file.h"
 #include "progress.h"
@@ -15,7 +16,6 @@
 #include <algorithm>
 #include <atomic>
 #include <exception>
-#include <filesystem>
 #include <fstream>
 #include <iostream>
 #include <mutex>
@@ -29,30 +29,6 @@ using hipattn_run::Progress;
 using hipattn_run::Tokenizer;
 using nlohmann::json;
 
-// FNV-1a, to tell one input from another.
-uint64_t HashOf(std::string_view bytes) {
-  uint64_t hash = 0xcbf29ce484222325U;
-  for (const char byte : bytes) {
-    hash = (hash ^ static_cast<uint8_t>(byte)) * 0x100000001b3U;
-  }
-  return hash;
-}
-
-// Name, size and the beginning: metadata and vocabulary.
-Result<json> DescribeModel(const std::string& path) {
-  constexpr size_t kBeginning = 1 << 20;
-  std::ifstream file(path, std::ios::binary);
-  std::string beginning(kBeginning, '\0');
-  file.read(beginning.data(), kBeginning);
-  beginning.resize(static_cast<size_t>(file.gcount()));
-  if (beginning.empty()) {
-    return Status::Error("cannot read '", path, "'");
-  }
-  return json{{"name", std::filesystem::path(path).filename().string()},
-              {"bytes", std::filesystem::file_size(path)},
-              {"hash", HashOf(beginning)}};
-}
-
 // Counted up when the same setting and fact are measured otherwise than before.
 constexpr int kResultsVersion = 2;
 
@@ -61,10 +37,7 @@ json DescribeRun(const RecallOptions& options, const json& model, const std::str
   return {{"kind", "hipattn-recall"},
           {"version", kResultsVersion},
           {"model", model},
-          {"text",
-           {{"name", std::filesystem::path(options.text).filename().string()},
-            {"bytes", text.size()},
-            {"hash", HashOf(text)}}},
+          {"text", DescribeText(options.text, text)},
           {"seed", options.fact.seed},
           {"tokens", options.tokens},
           {"answer_tokens", options.answer_tokens},

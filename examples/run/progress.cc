@@ -18,8 +18,9 @@ constexpr double kLogSeconds = 3.0;
 
 }  // namespace
 
-Progress::Progress(std::string what, uint64_t total, bool silent)
+Progress::Progress(std::string what, uint64_t total, bool silent, std::string unit)
     : what_(std::move(what)),
+      unit_(std::move(unit)),
       total_(total),
       silent_(silent),
       terminal_(::isatty(STDERR_FILENO) == 1),
@@ -47,9 +48,13 @@ void Progress::Update(uint64_t done) {
                                   done,
                                   " of ",
                                   total_,
-                                  " tokens, ",
+                                  " ",
+                                  unit_,
+                                  ", ",
                                   std::llround(speed),
-                                  " tok/s, ",
+                                  " ",
+                                  unit_,
+                                  "/s, ",
                                   std::llround(left),
                                   " s left");
   std::cerr << (terminal_ ? "\r" + line + "\x1b[K" : line + "\n") << std::flush;

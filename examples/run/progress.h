@@ -14,8 +14,8 @@ namespace hipattn_run {
 
 class Progress {
  public:
-  // `what` stands before the numbers; with `silent` nothing is ever printed.
-  Progress(std::string what, uint64_t total, bool silent);
+  // `what` stands before the numbers, `unit` behind them; with `silent` nothing is ever printed.
+  Progress(std::string what, uint64_t total, bool silent, std::string unit = "tokens");
   ~Progress();
   Progress(const Progress&) = delete;
   Progress& operator=(const Progress&) = delete;
@@ -26,6 +26,7 @@ class Progress {
   using Clock = std::chrono::steady_clock;
 
   std::string what_;
+  std::string unit_;
   uint64_t total_;
   bool silent_;
   bool terminal_;

@@ -1,0 +1,88 @@
+#!/usr/bin/env python3
+# SPDX-License-Identifier: Apache-2.0
+# SPDX-FileCopyrightText: The hipattn authors
+"""bench/search_pictures.py on results made by hand. Usage: search_pictures_test.py <repo root>"""
+import json
+import pathlib
+import subprocess
+import sys
+import tempfile
+import unittest
+from xml.etree import ElementTree
+
+ROOT = pathlib.Path(sys.argv.pop(1) if len(sys.argv) > 1 else ".")
+PICTURES = ROOT / "bench" / "search_pictures.py"
+SVG = "{http://www.w3.org/2000/svg}"
+LAYERS, HEADS, TILES = 3, 4, 5
+
+
+def head(label, pattern, density, recall):
+    return {"label": label, "pattern": pattern, "density": density, "recall": recall}
+
+
+def scores():
+    window = head("a-shape 64,256", ["stream_llm", 64, 256], 0.5, 0.98)
+    dense = head("dense", ["stream_llm", 1 << 24, 1 << 24], 1.0, 1.0)
+    return {"kind": "hipattn-search", "layers": [[window] * (HEADS - 1) + [dense] for _ in range(LAYERS)]}
+
+
+def masks():
+    shape = head("a-shape 64,64", ["stream_llm", 64, 64], 0.5, 0.9) | {"layer": 1, "head": 2}
+    shape["dense"] = [[0.5] * (row + 1) for row in range(TILES)]
+    shape["attended"] = [[0.5 if key == 0 or key + 1 >= row else 0 for key in range(row + 1)] for row in range(TILES)]
+    return {"kind": "hipattn-search pictures", "tokens": 320, "tile_tokens": 64, "heads": [shape]}
+
+
+class Pictures(unittest.TestCase):
+    def run_script(self, text):
+        with tempfile.TemporaryDirectory() as folder:
+            path = pathlib.Path(folder) / "found.json"
+            path.write_text(text, encoding="utf-8")
+            out = pathlib.Path(folder) / "found.svg"
+            ran = subprocess.run([sys.executable, PICTURES, path, "--out", out], capture_output=True, text=True,
+                                 check=False)
+            return ran, out.read_text(encoding="utf-8") if out.exists() else None
+
+    def draw(self, found):
+        ran, svg = self.run_script(json.dumps(found))
+        self.assertEqual(ran.returncode, 0, ran.stderr)
+        return svg, ElementTree.fromstring(svg)
+
+    def test_every_head_has_pattern_density_and_recall(self):
+        svg, root = self.draw(scores())
+        cells = {}
+        for rect in root.iter(f"{SVG}rect"):
+            title = rect.find(f"{SVG}title")
+            if title is not None:
+                cells[title.text] = cells.get(title.text, []) + [rect.get("fill")]
+        self.assertEqual(sum(len(fills) for fills in cells.values()), 3 * LAYERS * HEADS)
+        self.assertNotEqual(cells["layer 0 head 0: a-shape 64,256"], cells["layer 0 head 3: dense"])
+        self.assertEqual(cells["layer 2 head 3: recall 1.0000"], cells["layer 0 head 3: recall 1.0000"])
+        self.assertIn(f"A-shape: {LAYERS * (HEADS - 1)} heads", svg)
+        self.assertIn("mean density 0.625, mean recall 0.985", svg)
+
+    def test_masks_show_what_is_attended(self):
+        svg, root = self.draw(masks())
+        paths = [path.get("d") for path in root.iter(f"{SVG}path")]
+        dense = "".join(f"M0 {row}h{row + 1}" for row in range(TILES))
+        self.assertEqual(paths, [dense, "M0 0h1M0 1h2M0 2h3M0 3h1M2 3h2M0 4h1M3 4h2"])
+        self.assertIn("layer 1 head 2", svg)
+
+    def test_little_mass_is_lighter(self):
+        found = masks()
+        found["heads"][0]["attended"][4] = [1e-5, 5e-4, 5e-3, 5e-2, 0.9]
+        _, root = self.draw(found)
+        strokes = [path.get("stroke") for path in root.iter(f"{SVG}path")]
+        self.assertEqual(len(set(strokes)), 5)
+
+    def test_other_files_are_refused(self):
+        for text in ("", "[]", "{}", '{"kind": "hipattn-search"}', '{"kind": "hipattn-search", "layers": []}',
+                     '{"kind": "hipattn-search pictures"}'):
+            ran, svg = self.run_script(text)
+            self.assertEqual(ran.returncode, 1, text)
+            self.assertIn("no file of hipattn-search", ran.stderr)
+            self.assertIsNone(svg)
+
+
+if __name__ == "__main__":
+    unittest.main()
