@@ -39,6 +39,7 @@ struct OpTable {
   Op<LinesParams> estimate_lines;
   Op<PoolParams> pool_blocks;
   Op<BlockScoreParams> score_blocks;
+  Op<AntidiagonalParams> score_antidiagonals;
   Op<MergeParams> merge_states;
 };
 

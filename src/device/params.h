@@ -516,6 +516,46 @@ struct BlockScoreParams {
 };
 
 // ------------------------------------------------------------------------------------------
+// score_antidiagonals What rows weigh by sums along antidiagonals (XAttention, arXiv 2503.16428):
+// cell (i, j) is the rows i stride .. of the chunk against the keys j stride .. of the text, its
+// score scale / stride times the sum over n < stride of q[i stride + stride - 1 - n].k[j stride +
+// n]; rows and keys behind the last are zeros. Row cell i sees the key cells that begin at or
+// before its last row; each row of cells is softmaxed, and mass is the sums over blocks of 128 rows
+// and 128 keys. Memory grows with the keys, not with rows times keys / stride^2.
+inline constexpr uint32_t kAntidiagonalBlock = 128;
+struct AntidiagonalJob {  // one (sequence, q head)
+  const uint32_t* slots;  // as in PrefillJob
+  const float* q;         // row r: q + r * q_row_stride
+  uint32_t first_pos, num_rows;
+  float* mass;       // [ceil(num_rows / 128)][ceil((first_pos + num_rows) / 128)]
+  float* workspace;  // AntidiagonalWorkspaceFloats floats
+};
+struct AntidiagonalParams {
+  BlockPool pool;
+  const AntidiagonalJob* jobs;
+  uint32_t num_jobs;
+  uint64_t q_row_stride;
+  uint32_t stride;  // 8 or 16
+  float scale;
+};
+// Row cells that are scored together, and at most so many key cells.
+inline constexpr uint32_t kAntidiagonalRows = 64, kAntidiagonalKeys = 32;
+// Of the packed queries and keys of 64 row cells, and their sums by block of keys.
+constexpr uint64_t AntidiagonalTaskFloats(uint32_t num_keys, uint32_t stride, uint32_t head_dim) {
+  const uint64_t blocks = (uint64_t{num_keys} + kAntidiagonalBlock - 1) / kAntidiagonalBlock;
+  return uint64_t{kAntidiagonalRows + kAntidiagonalKeys} * stride * head_dim +
+         kAntidiagonalRows * blocks;
+}
+constexpr uint64_t AntidiagonalWorkspaceFloats(uint32_t num_keys,
+                                               uint32_t num_rows,
+                                               uint32_t stride,
+                                               uint32_t head_dim) {
+  const uint64_t task_rows = uint64_t{kAntidiagonalRows} * stride;
+  return (num_rows + task_rows - 1) / task_rows *
+         AntidiagonalTaskFloats(num_keys, stride, head_dim);
+}
+
+// ------------------------------------------------------------------------------------------
 // merge_states (o_a, lse_a), (o_b, lse_b) over disjoint keys -> (o, lse) (SPEC D4). o may alias
 // o_a, lse may alias lse_a.
 struct MergeParams {

@@ -4,6 +4,7 @@
 #include "core/mask/line_tiles.h"
 #include "core/pattern/flash_select.h"
 #include "core/pattern/own_blocks.h"
+#include "core/pattern/xattention_select.h"
 #include "engine/masked_wave.h"
 #include "engine/prefill_options.h"
 
@@ -12,6 +13,9 @@
 
 namespace hipattn::engine {
 namespace {
+
+// XAttention's rows and keys of a cell: the more accurate of its two, at 1 / 16 of dense attention.
+constexpr uint32_t kStride = 8;
 
 // Of a block-sparse head, which forces block 0 and each tile's own.
 uint64_t BlockTilesOf(const core::PrefillShape& shape, uint32_t num_blocks) {
@@ -73,6 +77,9 @@ void MaskedWave::SetKind(uint32_t i) {
       return;
     case PrefillMode::kFlex:
       head.kind = MaskKind::kFlex;
+      return;
+    case PrefillMode::kXAttention:
+      head.kind = MaskKind::kXAttention;
       return;
     case PrefillMode::kFlashV2:
       head.kind = MaskKind::kFlash;
@@ -149,7 +156,8 @@ Status MaskedWave::PoolBlocks() {
   HIPATTN_RETURN_IF_ERROR(jobs.Grow(device, num_heads_));
   const uint32_t blocks = CeilDiv(shape_.kv_len, device::kPoolTokens);
   const auto scores = [&](uint32_t i) {
-    return ChoosesBySlice(i) || IsScored(i, device::BlockScore::kPooled);
+    return Is(i, MaskKind::kFlex) || IsScored(i, device::BlockScore::kPooled) ||
+           IsScored(i, device::BlockScore::kMass);
   };
   uint32_t count = 0;
   for (uint32_t first = 0; first < num_heads_; first += group()) {
@@ -291,6 +299,40 @@ Status MaskedWave::ScoreBlocks(const Slice& slice, device::BlockScore score) {
   return LaunchAndSync(engine_, device.ops().score_blocks, params);
 }
 
+Status MaskedWave::ScoreAntidiagonals(const Slice& slice) {
+  device::Device& device = *engine_.device;
+  Scratch<device::AntidiagonalJob>& jobs = engine_.scratch.antidiagonal_jobs;
+  HIPATTN_RETURN_IF_ERROR(jobs.Grow(device, num_heads_));
+  const uint64_t num_scores = uint64_t{core::NumQueryBlocks(slice.shape, core::kXAttentionBlock)} *
+                              core::NumKeyBlocks(slice.shape, core::kXAttentionBlock);
+  const uint64_t workspace = device::AntidiagonalWorkspaceFloats(
+      slice.shape.kv_len, slice.shape.q_len, kStride, call_.options().head_dim);
+  uint32_t count = 0;
+  for (uint32_t i = 0; i < num_heads_; ++i) {
+    if (!Is(i, MaskKind::kXAttention)) {
+      continue;
+    }
+    HIPATTN_RETURN_IF_ERROR(Head(i).scores.Grow(device, num_scores));
+    HIPATTN_RETURN_IF_ERROR(Head(i).workspace.Grow(device, workspace));
+    jobs[count++] = {Slots(i),
+                     Q(i, slice.first_row),
+                     slice.shape.kv_len - slice.shape.q_len,
+                     slice.shape.q_len,
+                     Head(i).scores.data(),
+                     Head(i).workspace.data()};
+  }
+  if (count == 0) {
+    return Status::Ok();
+  }
+  const device::AntidiagonalParams params = {engine_.pool.view(),
+                                             jobs.data(),
+                                             count,
+                                             call_.q_row_stride(),
+                                             kStride,
+                                             call_.options().softmax_scale};
+  return LaunchAndSync(engine_, device.ops().score_antidiagonals, params);
+}
+
 void MaskedWave::ChooseBlocks(uint32_t i, const Slice& slice) {
   MaskedHead& head = Head(i);
   const uint64_t num_scores =
@@ -309,6 +351,14 @@ void MaskedWave::ChooseBlocks(uint32_t i, const Slice& slice) {
                                    scores,
                                    FlexOptionsOf(options()),
                                    &head.top);
+  } else if (Is(i, MaskKind::kXAttention)) {
+    const uint64_t num_masses =
+        uint64_t{core::NumQueryBlocks(slice.shape, core::kXAttentionBlock)} *
+        core::NumKeyBlocks(slice.shape, core::kXAttentionBlock);
+    head.blocks = core::SelectXAttention(slice.shape,
+                                         {head.scores.data(), num_masses},
+                                         double{options().prefill_threshold},
+                                         &head.top);
   } else if (Is(i, MaskKind::kFlash)) {
     core::FlashOptions flash;
     flash.alpha = double{options().prefill_threshold};

@@ -69,6 +69,7 @@ Status MaskedWave::RunSlice(const Slice& slice) {
     const Timer timer(&call_.stats.search_ns);
     HIPATTN_RETURN_IF_ERROR(ScoreBlocks(slice, device::BlockScore::kPooled));
     HIPATTN_RETURN_IF_ERROR(ScoreBlocks(slice, device::BlockScore::kMass));
+    HIPATTN_RETURN_IF_ERROR(ScoreAntidiagonals(slice));
     HIPATTN_RETURN_IF_ERROR(ParallelTasks(
         engine_, num_heads_, [&](size_t i) { return MakeMask(static_cast<uint32_t>(i), slice); }));
   }

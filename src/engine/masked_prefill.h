@@ -3,7 +3,7 @@
 //
 // Prefill chunks that attend a mask: A-shape, vertical-slash, block-sparse and patterns per q head
 // (MInference, arXiv 2407.02490; tests/golden/reference/minference/SPEC.md), FlexPrefill (arXiv
-// 2502.20766) and FlashPrefill V2 (arXiv 2608.19758).
+// 2502.20766), XAttention (arXiv 2503.16428) and FlashPrefill V2 (arXiv 2608.19758).
 //
 // A few heads at a time, so that memory does not grow with their number: the chunk's last rows are
 // estimated, lines or blocks chosen, and each head whose mask is worth it attends it; the others

@@ -5,8 +5,8 @@
 // attends, masked_prefill.cc runs it.
 //
 // What a head's lines or sizes decide is decided once for the chunk: whether it is dense, and its
-// columns. FlexPrefill and FlashPrefill choose slice by slice, and so decide slice by slice
-// whether their mask is worth it.
+// columns. FlexPrefill, XAttention and FlashPrefill choose slice by slice, and so decide slice by
+// slice whether their mask is worth it.
 #ifndef HIPATTN_ENGINE_MASKED_WAVE_H_
 #define HIPATTN_ENGINE_MASKED_WAVE_H_
 
@@ -64,7 +64,7 @@ class MaskedWave {
   }
   bool Is(uint32_t i, MaskKind kind) const { return Head(i).kind == kind; }
   bool ChoosesBySlice(uint32_t i) const {
-    return Is(i, MaskKind::kFlex) || Is(i, MaskKind::kFlash);
+    return Is(i, MaskKind::kFlex) || Is(i, MaskKind::kXAttention) || Is(i, MaskKind::kFlash);
   }
   // Whether the head's blocks are scored for every slice, and how.
   bool IsScored(uint32_t i, device::BlockScore score) const;
@@ -79,6 +79,7 @@ class MaskedWave {
   Status PackColumns();
   // for a slice
   Status ScoreBlocks(const Slice& slice, device::BlockScore score);
+  Status ScoreAntidiagonals(const Slice& slice);
   Status MakeMask(uint32_t i, const Slice& slice);
   void ChooseBlocks(uint32_t i, const Slice& slice);
   Status KeepPruned(uint32_t i, const Slice& slice);

@@ -5,6 +5,7 @@
 #include "core/pattern/candidates.h"
 #include "core/pattern/flash_select.h"
 #include "core/pattern/flex_select.h"
+#include "core/pattern/xattention_select.h"
 
 #include <cmath>
 
@@ -78,9 +79,10 @@ Status ResolveLastQ(AttentionOptions* options) {
 
 // What 0 stands for; 0: the mode has no threshold.
 double DefaultThreshold(PrefillMode mode) {
-  return mode == PrefillMode::kFlex      ? core::FlexOptions{}.gamma
-         : mode == PrefillMode::kFlashV2 ? core::FlashOptions{}.alpha
-                                         : 0.0;
+  return mode == PrefillMode::kFlex         ? core::FlexOptions{}.gamma
+         : mode == PrefillMode::kXAttention ? core::kXAttentionThreshold
+         : mode == PrefillMode::kFlashV2    ? core::FlashOptions{}.alpha
+                                            : 0.0;
 }
 
 Status ResolveThreshold(AttentionOptions* options) {
@@ -100,17 +102,13 @@ Status ResolveThreshold(AttentionOptions* options) {
 }  // namespace
 
 bool PrefillsMasked(PrefillMode mode) {
-  return mode == PrefillMode::kAShape || mode == PrefillMode::kVerticalSlash ||
-         mode == PrefillMode::kBlockSparse || mode == PrefillMode::kPatterns ||
-         mode == PrefillMode::kFlex || mode == PrefillMode::kFlashV2;
+  return mode != PrefillMode::kAuto && mode != PrefillMode::kDense && mode != PrefillMode::kHip;
 }
 
 Status ResolvePrefill(AttentionOptions* options) {
   const PrefillMode mode = options->prefill();
   if (mode == PrefillMode::kAuto) {
     options->prefill_mode = static_cast<uint32_t>(PrefillMode::kDense);
-  } else if (mode != PrefillMode::kDense && mode != PrefillMode::kHip && !PrefillsMasked(mode)) {
-    return Unsupported("prefill_mode is ", options->prefill_mode, ": not in this release");
   }
   HIPATTN_RETURN_IF_ERROR(ResolveSizes(options));
   HIPATTN_RETURN_IF_ERROR(ResolveLastQ(options));

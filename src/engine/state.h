@@ -122,7 +122,7 @@ struct AuditScratch {
 };
 
 // How a q head of a masked prefill comes to what it attends.
-enum class MaskKind : uint32_t { kEnds, kLines, kBlocks, kFlex, kFlash };
+enum class MaskKind : uint32_t { kEnds, kLines, kBlocks, kFlex, kXAttention, kFlash };
 
 // One q head of a masked prefill; the memory is kept for the next.
 struct MaskedHead {
@@ -134,7 +134,7 @@ struct MaskedHead {
   Scratch<float> vertical, slash, probe_lse;
   Scratch<float, device::MemoryKind::kDevice> workspace;
   Scratch<float> means;   // of the kv head's blocks, in its first q head
-  Scratch<float> scores;  // [row tiles][blocks]
+  Scratch<float> scores;  // [row tiles][blocks]; XAttention: of 128 each
   core::TopScores top;
   core::Lines lines;
   core::FlexBudget flex{};
@@ -159,6 +159,7 @@ struct AttendScratch {
   Scratch<device::PoolJob> pool_jobs;
   Scratch<device::PackJob> pack_jobs;
   Scratch<device::BlockScoreJob> block_score_jobs;
+  Scratch<device::AntidiagonalJob> antidiagonal_jobs;
   Scratch<device::SparsePrefillJob> sparse_prefill_jobs;
   std::vector<MaskedHead> masked_heads;
   Scratch<float> log_tokens;  // of each block, all the same

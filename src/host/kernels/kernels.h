@@ -35,6 +35,7 @@ void PackColumns(const device::OpContext& context, const device::PackParams& par
 void EstimateLines(const device::OpContext& context, const device::LinesParams& params);
 void PoolBlocks(const device::OpContext& context, const device::PoolParams& params);
 void ScoreBlocks(const device::OpContext& context, const device::BlockScoreParams& params);
+void ScoreAntidiagonals(const device::OpContext& context, const device::AntidiagonalParams& params);
 void MergeStates(const device::OpContext& context, const device::MergeParams& params);
 
 }  // namespace hipattn::host::HIPATTN_ISA

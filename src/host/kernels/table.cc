@@ -28,6 +28,7 @@ const device::OpTable* Table() {
       .estimate_lines = EstimateLines,
       .pool_blocks = PoolBlocks,
       .score_blocks = ScoreBlocks,
+      .score_antidiagonals = ScoreAntidiagonals,
       .merge_states = MergeStates,
   };
   return &kTable;

@@ -23,6 +23,7 @@ const device::OpTable& ReferenceOps() {
       .estimate_lines = ref::EstimateLines,
       .pool_blocks = ref::PoolBlocks,
       .score_blocks = ref::ScoreBlocks,
+      .score_antidiagonals = ref::ScoreAntidiagonals,
       .merge_states = ref::MergeStates,
   };
   return kTable;
