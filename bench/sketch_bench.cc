@@ -49,7 +49,8 @@ class SketchCase {
                        first,
                        job_blocks,
                        {q_.data(), 0, 1, shape.group},
-                       scores_.data() + first});
+                       scores_.data() + first,
+                       0});
     }
   }
 

@@ -262,14 +262,17 @@ struct WriteSketchParams {
 };
 
 // scores[i] = max over rows and heads of log2 of the sum of exp(scale q.k) over the sketched keys
-// of a block, in whole numbers up to the last steps: the same bits on every device.
+// of a block, in whole numbers up to the last steps: the same bits on every device. With
+// query_stride != 0 no maximum is taken: query i, of all heads of the first row, then of the next,
+// has its scores from scores + i * query_stride on.
 struct ScoreSketchJob {  // one (query block, kv head)
   SketchTable table;
   const int32_t* blocks;  // [num_blocks]; NULL: the blocks from first_block on
   uint32_t first_block;   // used when blocks is NULL
   uint32_t num_blocks;
   QueryRows rows;
-  float* scores;  // [num_blocks]
+  float* scores;          // [num_blocks]
+  uint64_t query_stride;  // floats, at least num_blocks; 0: the maximum
 };
 struct ScoreSketchParams {
   const ScoreSketchJob* jobs;

@@ -13,10 +13,6 @@
 namespace hipattn::engine {
 namespace {
 
-// Blocks whose sketches are scored for all q heads of a group before the next: they stay in the
-// cache.
-constexpr uint32_t kPieceBlocksScored = 256;
-
 bool IsAudited(const SequenceState& sequence) {
   return sequence.options.keeps_sketches() && sequence.options.audit_interval != kNone;
 }
@@ -41,9 +37,9 @@ class RowAudit {
     return part_.sequence->options.rerank_tokens / engine_.options.block_tokens;
   }
   Status AttendOutside(const std::vector<uint32_t>& heads);
-  Status AuditHead(uint32_t head, AuditScratch* scratch, double* loss);
   Status WalkTree(uint32_t head, AuditScratch* scratch);
-  Status ScoreBlocks(uint32_t head, AuditScratch* scratch);
+  Status ScoreBlocks(const std::vector<uint32_t>& heads);
+  double LossOf(AuditScratch* scratch);
 
   Call& call_;
   EngineState& engine_;
@@ -65,9 +61,13 @@ Status RowAudit::Run(const std::vector<uint32_t>& heads) {
     scratch.resize(heads.size());
   }
   HIPATTN_RETURN_IF_ERROR(AttendOutside(heads));
+  HIPATTN_RETURN_IF_ERROR(ParallelTasks(
+      engine_, heads.size(), [&](size_t i) { return WalkTree(heads[i], &scratch[i]); }));
+  HIPATTN_RETURN_IF_ERROR(ScoreBlocks(heads));
   std::vector<double> losses(heads.size());
   HIPATTN_RETURN_IF_ERROR(ParallelTasks(engine_, heads.size(), [&](size_t i) {
-    return AuditHead(heads[i], &scratch[i], &losses[i]);
+    losses[i] = LossOf(&scratch[i]);
+    return Status::Ok();
   }));
   for (size_t i = 0; i < heads.size(); ++i) {
     const uint64_t sketch_tokens =
@@ -109,21 +109,18 @@ Status RowAudit::AttendOutside(const std::vector<uint32_t>& heads) {
   return Status::Ok();
 }
 
-Status RowAudit::AuditHead(uint32_t head, AuditScratch* scratch, double* loss) {
-  HIPATTN_RETURN_IF_ERROR(WalkTree(head, scratch));
-  HIPATTN_RETURN_IF_ERROR(ScoreBlocks(head, scratch));
+double RowAudit::LossOf(AuditScratch* scratch) {
   scratch->kept.clear();
   for (const int32_t block : scratch->walk.blocks()) {
     scratch->kept.push_back(block - static_cast<int32_t>(blocks_.first));
   }
   const uint32_t best = std::max(core::kAuditTokens / engine_.options.block_tokens, 1U);
-  *loss = scratch->loss.Of({scratch->scores.data(),
-                            scratch->outside.data(),
-                            scratch->kept,
-                            group(),
-                            static_cast<uint32_t>(blocks_.size()),
-                            std::min(best, kept_blocks())});
-  return Status::Ok();
+  return scratch->loss.Of({scratch->scores.data(),
+                           scratch->outside.data(),
+                           scratch->kept,
+                           group(),
+                           static_cast<uint32_t>(blocks_.size()),
+                           std::min(best, kept_blocks())});
 }
 
 // What the tree keeps for the sketches to choose from.
@@ -148,27 +145,28 @@ Status RowAudit::WalkTree(uint32_t head, AuditScratch* scratch) {
 }
 
 // Every block by its sketches, for each q head -> scores[group][blocks].
-Status RowAudit::ScoreBlocks(uint32_t head, AuditScratch* scratch) {
-  const EngineOptions& options = engine_.options;
+Status RowAudit::ScoreBlocks(const std::vector<uint32_t>& heads) {
+  device::Device& device = *engine_.device;
+  AttendScratch& scratch = engine_.scratch;
+  HIPATTN_RETURN_IF_ERROR(scratch.score_sketch_jobs.Grow(device, heads.size()));
   const auto num_blocks = static_cast<uint32_t>(blocks_.size());
-  const uint32_t pieces = (num_blocks - 1) / kPieceBlocksScored + 1;
-  HIPATTN_RETURN_IF_ERROR(scratch->scores.Grow(*engine_.device, size_t{group()} * num_blocks));
-  HIPATTN_RETURN_IF_ERROR(scratch->jobs.Grow(*engine_.device, size_t{pieces} * group()));
-  uint32_t count = 0;
-  for (uint32_t first = 0; first < num_blocks; first += kPieceBlocksScored) {
-    for (uint32_t g = 0; g < group(); ++g) {
-      const float* q = call_.Q(row_, head) + size_t{g} * options.head_dim;
-      scratch->jobs[count++] = {part_.layer->heads[head].store.sketches(),
-                                nullptr,
-                                static_cast<uint32_t>(blocks_.first) + first,
-                                std::min(kPieceBlocksScored, num_blocks - first),
-                                {q, call_.q_row_stride(), 1, 1},
-                                scratch->scores.data() + size_t{g} * num_blocks + first};
-    }
+  for (size_t i = 0; i < heads.size(); ++i) {
+    AuditScratch& audit = scratch.audits[i];
+    HIPATTN_RETURN_IF_ERROR(audit.scores.Grow(device, size_t{group()} * num_blocks));
+    scratch.score_sketch_jobs[i] = {part_.layer->heads[heads[i]].store.sketches(),
+                                    nullptr,
+                                    static_cast<uint32_t>(blocks_.first),
+                                    num_blocks,
+                                    {call_.Q(row_, heads[i]), call_.q_row_stride(), 1, group()},
+                                    audit.scores.data(),
+                                    num_blocks};
   }
-  const device::ScoreSketchParams params = {
-      scratch->jobs.data(), count, options.head_dim, options.block_tokens, options.softmax_scale};
-  return LaunchAndSync(engine_, engine_.device->ops().score_sketches, params);
+  const device::ScoreSketchParams params = {scratch.score_sketch_jobs.data(),
+                                            static_cast<uint32_t>(heads.size()),
+                                            engine_.options.head_dim,
+                                            engine_.options.block_tokens,
+                                            engine_.options.softmax_scale};
+  return LaunchAndSync(engine_, device.ops().score_sketches, params);
 }
 
 }  // namespace

@@ -27,21 +27,18 @@ Status ScoreForEach(EngineState& engine,
   const EngineOptions& options = engine.options;
   const uint32_t group = options.group();
   Scratch<int32_t> list;
-  Scratch<device::ScoreSketchJob> jobs;
   HIPATTN_RETURN_IF_ERROR(list.Grow(*engine.device, blocks.size()));
-  HIPATTN_RETURN_IF_ERROR(jobs.Grow(*engine.device, group));
   HIPATTN_RETURN_IF_ERROR(scores->Grow(*engine.device, group * blocks.size()));
   std::copy(blocks.begin(), blocks.end(), list.data());
-  for (uint32_t g = 0; g < group; ++g) {
-    jobs[g] = {store.sketches(),
-               list.data(),
-               0,
-               static_cast<uint32_t>(blocks.size()),
-               {q + uint64_t{g} * options.head_dim, 0, 1, 1},
-               scores->data() + g * blocks.size()};
-  }
+  const device::ScoreSketchJob job = {store.sketches(),
+                                      list.data(),
+                                      0,
+                                      static_cast<uint32_t>(blocks.size()),
+                                      {q, 0, 1, group},
+                                      scores->data(),
+                                      blocks.size()};
   const device::ScoreSketchParams params = {
-      jobs.data(), group, options.head_dim, options.block_tokens, options.softmax_scale};
+      &job, 1, options.head_dim, options.block_tokens, options.softmax_scale};
   return LaunchAndSync(engine, engine.device->ops().score_sketches, params);
 }
 

@@ -94,7 +94,8 @@ Status ScoreBySketch(const SelectContext& context, const device::QueryRows& rows
                                       0,
                                       static_cast<uint32_t>(pending.size()),
                                       rows,
-                                      head->scores.data()};
+                                      head->scores.data(),
+                                      0};
   const device::ScoreSketchParams params = {
       &job, 1, options.head_dim, options.block_tokens, options.softmax_scale};
   return LaunchAndSync(context.engine, device.ops().score_sketches, params);

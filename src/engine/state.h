@@ -116,7 +116,6 @@ struct AuditScratch {
   RowList list;               // sinks and window
   std::vector<int32_t> kept;  // by the tree, counted from the first block
   Scratch<NodeGroup> groups;
-  Scratch<device::ScoreSketchJob> jobs;
   Scratch<float> scores;   // of nodes; then [group][blocks]
   Scratch<float> outside;  // [group]
 };
@@ -152,6 +151,7 @@ struct AttendScratch {
   Scratch<device::AppendJob> append_jobs;
   Scratch<device::SummarizeJob> summarize_jobs;
   Scratch<device::WriteSketchJob> sketch_jobs;
+  Scratch<device::ScoreSketchJob> score_sketch_jobs;
   Scratch<device::DecodeJob> decode_jobs;
   Scratch<device::RotatedJob> rotated_jobs;
   Scratch<device::PrefillJob> prefill_jobs;

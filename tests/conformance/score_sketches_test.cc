@@ -66,7 +66,8 @@ class SketchCase {
             0,
             static_cast<uint32_t>(blocks_.size()),
             {q_.data(), row_stride_, shape_.num_rows, shape_.group},
-            scores->data()};
+            scores->data(),
+            0};
   }
   // All blocks of [first, first + count).
   ScoreSketchJob Range(uint32_t first, uint32_t count, std::vector<float>* scores) const {
@@ -76,7 +77,8 @@ class SketchCase {
             first,
             count,
             {q_.data(), row_stride_, shape_.num_rows, shape_.group},
-            scores->data()};
+            scores->data(),
+            0};
   }
   const SketchShape& shape() const { return shape_; }
   const SketchStore& store() const { return store_; }
@@ -154,6 +156,33 @@ TEST_P(ScoreSketches, ARangeIsTheListOfItsBlocks) {
   EXPECT_EQ(part.back(), kUnset);
   part.pop_back();
   EXPECT_TRUE(SameBits(part, std::vector<float>(range.begin() + 37, range.begin() + 138)));
+}
+
+// One vector after another gives what each gives by itself, and touches nothing between them.
+TEST_P(ScoreSketches, WithAStrideEveryQueryHasItsScores) {
+  for (const SketchShape& shape :
+       {SketchShape{64, 16, 1, 3}, SketchShape{128, 32, 3, 4}, SketchShape{80, 64, 1, 9}}) {
+    const SketchCase search(shape, 150, 13);
+    std::vector<float> unused;
+    const uint32_t num_queries = shape.num_rows * shape.group;
+    for (ScoreSketchJob job : {search.Listed(&unused), search.Range(11, 107, &unused)}) {
+      const uint64_t stride = job.num_blocks + 2;
+      std::vector<float> got(num_queries * stride, kUnset);
+      job.scores = got.data();
+      job.query_stride = stride;
+      Run(table(), shape, {job}, 2);
+      for (uint32_t i = 0; i < num_queries; ++i) {
+        std::vector<float> want(stride, kUnset);
+        ScoreSketchJob alone = job;
+        alone.rows = {search.Q(i / shape.group, i % shape.group), 0, 1, 1};
+        alone.scores = want.data();
+        alone.query_stride = 0;
+        Run(reference(), shape, {alone});
+        const float* const scores = got.data() + i * stride;
+        EXPECT_TRUE(SameBits(std::vector<float>(scores, scores + stride), want)) << "query " << i;
+      }
+    }
+  }
 }
 
 TEST_P(ScoreSketches, BitsDependOnTheJobAlone) {

@@ -42,7 +42,8 @@ struct Batch {
   const std::byte* sketch[kBatchSketches + kAhead];
   float step_scale[kBatchSketches];
   float base_scale[kBatchSketches];
-  float best[kBatchSketches];  // by block
+  bool each;                                 // query: scores of its own, no maximum over all
+  float best[kTileQueries][kBatchSketches];  // by block; for the maximum the first row alone
 };
 
 // Queries in whole numbers; one step of q times one step of a sketch's scale 1 is `unit`.
@@ -304,16 +305,17 @@ inline float ScalarPowerOf2(float y) {
   return power[0];
 }
 
-// Folds one query's scores into the blocks' best.
-void FinishBatch(float unit, uint32_t per_block, const Sums& sums, Batch* batch) {
+// Folds one query's scores into the blocks' `best`.
+void FinishBatch(
+    float unit, uint32_t per_block, const Sums& sums, const Batch& batch, float* best_of_blocks) {
   alignas(64) float scores[kBatchSketches];
-  for (uint32_t i = 0; i < batch->num_sketches; ++i) {
-    const float base_unit = unit * batch->base_scale[i];
+  for (uint32_t i = 0; i < batch.num_sketches; ++i) {
+    const float base_unit = unit * batch.base_scale[i];
     const float best =
         base_unit * static_cast<float>(sums.base[i]) + sums.step_unit[i] * sums.top[i];
     scores[i] = best + Log2(sums.power[i]);
   }
-  for (uint32_t i = 0; i < batch->num_blocks; ++i) {
+  for (uint32_t i = 0; i < batch.num_blocks; ++i) {
     float score = scores[i * per_block];
     if (per_block > 1) {
       for (uint32_t j = 1; j < per_block; ++j) {
@@ -325,7 +327,7 @@ void FinishBatch(float unit, uint32_t per_block, const Sums& sums, Batch* batch)
       }
       score = score + Log2(power);
     }
-    batch->best[i] = score > batch->best[i] ? score : batch->best[i];
+    best_of_blocks[i] = score > best_of_blocks[i] ? score : best_of_blocks[i];
   }
 }
 
@@ -351,7 +353,8 @@ void ScoreTile(const ScoreSketchParams& params, const Queries& queries, Batch* b
     FinishFour(at, &four, sums);
   }
   for (uint32_t h = 0; h < H; ++h) {
-    FinishBatch(queries.unit[h], SketchesPerBlock(params), sums[h], batch);
+    float* const best = batch->best[batch->each ? h : 0];
+    FinishBatch(queries.unit[h], SketchesPerBlock(params), sums[h], *batch, best);
   }
 }
 
@@ -370,6 +373,18 @@ uint32_t NumBatches(const ScoreSketchParams& params, const ScoreSketchJob& job) 
   return static_cast<uint32_t>((sketches + kBatchSketches - 1) / kBatchSketches);
 }
 
+void ClearBest(Batch* batch) {
+  for (uint32_t h = 0; h < (batch->each ? kTileQueries : 1); ++h) {
+    for (uint32_t block = 0; block < batch->num_blocks; ++block) {
+      batch->best[h][block] = kMinusInf;
+    }
+  }
+}
+
+void StoreBest(const Batch& batch, uint32_t h, float* scores) {
+  __builtin_memcpy(scores, batch.best[h], batch.num_blocks * sizeof(float));
+}
+
 // Batches [first, last), counted over all jobs. Queries that fit one tile are loaded once per job.
 void RunBatches(const ScoreSketchParams& params, uint64_t first, uint64_t last) {
   Batch batch;
@@ -386,19 +401,25 @@ void RunBatches(const ScoreSketchParams& params, uint64_t first, uint64_t last) 
       if (!loaded) {
         PrefetchFirst(batch, device::SketchBytes(params.head_dim));
       }
-      for (uint32_t block = 0; block < batch.num_blocks; ++block) {
-        batch.best[block] = kMinusInf;
-      }
+      float* const scores = job.scores + first_sketch / SketchesPerBlock(params);
+      batch.each = job.query_stride != 0;
+      ClearBest(&batch);
       for (uint32_t query = 0; query < num_queries; query += kTileQueries) {
         if (!loaded || num_queries > kTileQueries) {
           LoadQueries(params, job.rows, query, &queries);
           loaded = true;
         }
         ScoreQueries<kTileQueries>(params, queries, &batch);
+        if (batch.each) {
+          for (uint32_t h = 0; h < queries.count; ++h) {
+            StoreBest(batch, h, scores + (query + h) * job.query_stride);
+          }
+          ClearBest(&batch);
+        }
       }
-      __builtin_memcpy(job.scores + first_sketch / SketchesPerBlock(params),
-                       batch.best,
-                       batch.num_blocks * sizeof(float));
+      if (!batch.each) {
+        StoreBest(batch, 0, scores);
+      }
     }
     batch_base = job_end;
   }

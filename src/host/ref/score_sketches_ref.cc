@@ -103,10 +103,14 @@ void ScoreSketches(const device::OpContext&, const device::ScoreSketchParams& pa
       const float* q = job.rows.q + vector / job.rows.group * job.rows.row_stride +
                        size_t{vector % job.rows.group} * params.head_dim;
       const Query query = MakeQuery(q, params.head_dim, params.scale);
+      float* const scores = job.scores + vector * job.query_stride;
+      if (job.query_stride != 0) {
+        std::fill(scores, scores + job.num_blocks, -std::numeric_limits<float>::infinity());
+      }
       for (uint32_t i = 0; i < job.num_blocks; ++i) {
         const uint32_t block =
             job.blocks == nullptr ? job.first_block + i : static_cast<uint32_t>(job.blocks[i]);
-        job.scores[i] = std::max(job.scores[i], ScoreBlock(query, params, job, block));
+        scores[i] = std::max(scores[i], ScoreBlock(query, params, job, block));
       }
     }
   }
