@@ -17,6 +17,12 @@
 //                         the slowest 2 % of the steps of each text, which something disturbed, are
 //                         left out
 //   control_%             the same of the second DENSE text
+// step/.../mode:audit compares default texts with and without audits and, to show what the
+// comparison can tell apart, one more without, in turn, over whole audit intervals. An audited step
+// is known by the keys it reads.
+//   audit_us              what an audited step takes longer, median
+//   audit_%               of all time: audit_us, as often as it falls due, per median step
+//   control_%             the same of the second text without audits, in the same steps
 #include "hipattn/hipattn.h"
 
 #include "bench/line.h"
@@ -39,7 +45,7 @@ constexpr uint32_t kKvHeads = 3;
 constexpr uint32_t kFillTokens = 4096;
 
 // How the text that is compared with dense decoding is attended.
-enum class Mode { kAuto, kTree, kSketches };
+enum class Mode { kAuto, kTree, kSketches, kAudit };
 
 struct Shape {
   uint32_t num_tokens, head_dim, group;
@@ -56,7 +62,7 @@ struct SequenceCloser {
 using EnginePtr = std::unique_ptr<hipattn_engine_t, EngineCloser>;
 using SequencePtr = std::unique_ptr<hipattn_sequence_t, SequenceCloser>;
 
-// Texts of the same random keys: one of the shape's mode, the others attend densely.
+// Texts of the same random keys: one of the shape's mode, and those it is compared with.
 class Texts {
  public:
   explicit Texts(const Shape& shape)
@@ -71,11 +77,18 @@ class Texts {
     Check(hipattn_engine_create(&options, &engine));
     engine_.reset(engine);
     hipattn_attention_options_t attention = HIPATTN_ATTENTION_OPTIONS_INIT;
-    attention.decode_mode = HIPATTN_DECODE_DENSE;
-    dense_ = NewText(attention);
+    if (shape.mode != Mode::kAudit) {
+      attention.decode_mode = HIPATTN_DECODE_DENSE;
+      base_ = NewText(attention);
+    }
     attention.decode_mode = shape.mode == Mode::kAuto ? HIPATTN_DECODE_AUTO : HIPATTN_DECODE_SPARSE;
     attention.rerank_tokens = shape.mode == Mode::kTree ? HIPATTN_NONE : 0;
     text_ = NewText(attention);
+    if (shape.mode == Mode::kAudit) {
+      attention.audit_interval = HIPATTN_NONE;
+      base_ = NewText(attention);
+      control_ = NewText(attention);
+    }
     if (shape.mode == Mode::kAuto) {
       attention = HIPATTN_ATTENTION_OPTIONS_INIT;
       attention.decode_mode = HIPATTN_DECODE_DENSE;
@@ -86,7 +99,8 @@ class Texts {
 
   bool ok() const { return ok_; }
   hipattn_sequence_t* text() const { return text_.get(); }
-  hipattn_sequence_t* dense() const { return dense_.get(); }
+  // What text() is compared with; mode:audit: the text without audits.
+  hipattn_sequence_t* base() const { return base_.get(); }
   hipattn_sequence_t* control() const { return control_.get(); }
 
   // Seconds of one token in one layer.
@@ -147,7 +161,7 @@ class Texts {
   const std::vector<float> numbers_;
   std::vector<float> out_;
   EnginePtr engine_;
-  SequencePtr text_, dense_, control_;
+  SequencePtr text_, base_, control_;
   hipattn_sequence_t* sequence_ = nullptr;
   bool ok_ = true;
 };
@@ -167,7 +181,7 @@ double QuietMean(std::vector<double> times) {
 
 void RunAuto(benchmark::State& state, const Shape& shape) {
   Texts texts(shape);
-  hipattn_sequence_t* const sequences[] = {texts.dense(), texts.text(), texts.control()};
+  hipattn_sequence_t* const sequences[] = {texts.base(), texts.text(), texts.control()};
   std::vector<double> times[3];
   std::vector<size_t> order = {0, 1, 2};
   uint64_t step = 0;
@@ -194,6 +208,50 @@ void RunAuto(benchmark::State& state, const Shape& shape) {
   state.counters["control_%"] = 100.0 * (QuietMean(times[2]) / dense - 1.0);
 }
 
+// The interval that audits have by default at this length.
+uint32_t AuditInterval(uint32_t num_tokens) {
+  return std::max(64U, (num_tokens / 400 + 63) / 64 * 64);
+}
+
+void RunAudits(benchmark::State& state, const Shape& shape) {
+  Texts texts(shape);
+  hipattn_sequence_t* const sequences[] = {texts.base(), texts.text(), texts.control()};
+  std::vector<size_t> order = {0, 1, 2};
+  std::vector<double> silent;
+  std::vector<double> audits;
+  std::vector<double> control;
+  uint64_t step = 0;
+  for (auto _ : state) {
+    double times[3];
+    uint64_t keys[3];
+    texts.TakeStats();
+    for (const size_t i : order) {
+      times[i] = texts.Step(sequences[i], static_cast<uint32_t>(step % kLayers), step / kLayers);
+      keys[i] = texts.TakeStats().search_keys_read;
+    }
+    silent.push_back(times[0]);
+    if (keys[1] > keys[0]) {
+      audits.push_back(times[1] - times[0]);
+      control.push_back(times[2] - times[0]);
+    }
+    state.SetIterationTime(times[1]);
+    if (++step % kLayers == 0) {
+      std::next_permutation(order.begin(), order.end());
+    }
+  }
+  if (!texts.ok() || audits.empty()) {
+    state.SkipWithError(texts.ok() ? "no step was audited" : hipattn_last_error_message());
+    return;
+  }
+  const double due = static_cast<double>(audits.size()) / static_cast<double>(step);
+  const double least = Median(silent);
+  state.counters["silent_us"] = least * 1e6;
+  state.counters["audit_us"] = Median(audits) * 1e6;
+  state.counters["audits"] = static_cast<double>(audits.size());
+  state.counters["audit_%"] = 100.0 * due * Median(audits) / least;
+  state.counters["control_%"] = 100.0 * due * Median(control) / least;
+}
+
 void RunStep(benchmark::State& state, const Shape& shape) {
   Texts texts(shape);
   std::vector<double> sparse;
@@ -206,7 +264,7 @@ void RunStep(benchmark::State& state, const Shape& shape) {
     // Who goes first finds the inputs cold: they take turns.
     const bool dense_first = step / kLayers % 2 == 1;
     if (dense_first) {
-      dense.push_back(texts.Step(texts.dense(), layer, step));
+      dense.push_back(texts.Step(texts.base(), layer, step));
     }
     texts.TakeStats();
     sparse.push_back(texts.Step(texts.text(), layer, step));
@@ -216,7 +274,7 @@ void RunStep(benchmark::State& state, const Shape& shape) {
     least_attend = std::min(least_attend, static_cast<double>(stats.attend_ns) * 1e-9);
     sums.blocks_attended += stats.blocks_attended;
     if (!dense_first) {
-      dense.push_back(texts.Step(texts.dense(), layer, step));
+      dense.push_back(texts.Step(texts.base(), layer, step));
     }
     state.SetIterationTime(sparse.back());
     ++step;
@@ -248,8 +306,17 @@ const char* NameOf(Mode mode) {
       return "tree";
     case Mode::kSketches:
       return "sketches";
+    case Mode::kAudit:
+      return "audit";
   }
   return "";
+}
+
+benchmark::IterationCount IterationsOf(const Shape& shape) {
+  constexpr uint32_t kIntervals = 3;  // so few samples make no head a scanned one
+  return shape.mode == Mode::kAuto    ? 2000
+         : shape.mode == Mode::kAudit ? kIntervals * kLayers * AuditInterval(shape.num_tokens)
+                                      : kIterations / 2;
 }
 
 void RegisterStep(const Shape& shape) {
@@ -257,14 +324,21 @@ void RegisterStep(const Shape& shape) {
       "step/T:" + std::to_string(shape.num_tokens) + "/d:" + std::to_string(shape.head_dim) +
       "/group:" + std::to_string(shape.group) + "/dtype:bf16/mode:" + NameOf(shape.mode) +
       "/threads:" + std::to_string(shape.num_threads);
-  benchmark::RegisterBenchmark(name.c_str(),
-                               [=](benchmark::State& state) {
-                                 shape.mode == Mode::kAuto ? RunAuto(state, shape)
-                                                           : RunStep(state, shape);
-                               })
+  const auto run = [=](benchmark::State& state) {
+    switch (shape.mode) {
+      case Mode::kAuto:
+        return RunAuto(state, shape);
+      case Mode::kAudit:
+        return RunAudits(state, shape);
+      case Mode::kTree:
+      case Mode::kSketches:
+        return RunStep(state, shape);
+    }
+  };
+  benchmark::RegisterBenchmark(name.c_str(), run)
       ->UseManualTime()
       ->Unit(benchmark::kMicrosecond)
-      ->Iterations(shape.mode == Mode::kAuto ? 2000 : kIterations / 2);
+      ->Iterations(IterationsOf(shape));
 }
 
 }  // namespace
@@ -276,6 +350,10 @@ void RegisterSteps() {
         RegisterStep({num_tokens, 64, 3, num_threads, mode});
       }
       RegisterStep({131072, 128, 4, num_threads, mode});
+    }
+    for (const uint32_t num_tokens : {32768U, 131072U}) {
+      RegisterStep({num_tokens, 64, 3, num_threads, Mode::kAudit});
+      RegisterStep({num_tokens, 128, 4, num_threads, Mode::kAudit});
     }
     RegisterStep({2048, 64, 3, num_threads, Mode::kAuto});
     RegisterStep({1024, 128, 4, num_threads, Mode::kAuto});
