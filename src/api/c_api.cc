@@ -87,6 +87,7 @@ hipattn_stats_t ToC(const hipattn::engine::Stats& stats) {
   c.fetch_wait_ns = stats.fetch_wait_ns;
   c.attend_ns = stats.attend_ns;
   c.recall_estimate = stats.recall_estimate;
+  c.prefill_recall = stats.prefill_recall;
   return c;
 }
 

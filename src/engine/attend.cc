@@ -321,6 +321,8 @@ void Commit(Call& call) {
   engine.stats.attend_ns += call.stats.attend_ns;
   engine.recall_sum += call.stats.recall_sum;
   engine.recall_count += call.stats.recall_count;
+  engine.prefill_recall_sum += call.stats.prefill_recall_sum;
+  engine.prefill_recall_count += call.stats.prefill_recall_count;
 }
 
 void Abandon(Call& call) {

@@ -39,6 +39,8 @@ struct CallStats {
   uint64_t prefill_tiles = 0, prefill_dense_tiles = 0;
   double recall_sum = 0.0;
   uint64_t recall_count = 0;
+  double prefill_recall_sum = 0.0;
+  uint64_t prefill_recall_count = 0;
 };
 
 // Whether a decode step at `pos` attends every key, unless the caller names the blocks.

@@ -124,10 +124,16 @@ Stats Engine::GetStats(bool reset) {
   stats.recall_estimate = state.recall_count == 0
                               ? std::numeric_limits<double>::quiet_NaN()
                               : state.recall_sum / static_cast<double>(state.recall_count);
+  stats.prefill_recall =
+      state.prefill_recall_count == 0
+          ? std::numeric_limits<double>::quiet_NaN()
+          : state.prefill_recall_sum / static_cast<double>(state.prefill_recall_count);
   if (reset) {
     state.stats = {};
     state.recall_sum = 0.0;
     state.recall_count = 0;
+    state.prefill_recall_sum = 0.0;
+    state.prefill_recall_count = 0;
     state.budget.ResetPeak();
   }
   return stats;

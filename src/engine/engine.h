@@ -70,6 +70,7 @@ struct Stats {  // fields as in hipattn_stats_t
   uint64_t prefill_tiles = 0, prefill_dense_tiles = 0;
   uint64_t search_ns = 0, fetch_wait_ns = 0, attend_ns = 0;
   double recall_estimate = 0.0;  // NaN = no step
+  double prefill_recall = 0.0;   // NaN = none was verified
 };
 
 struct MergeArgs {  // as in hipattn_merge_states

@@ -2,11 +2,13 @@
 // SPDX-FileCopyrightText: The hipattn authors
 #include "engine/masked_prefill.h"
 
+#include "engine/lists.h"
 #include "engine/masked_wave.h"
 #include "engine/prefill_options.h"
 
 #include <algorithm>
 #include <cmath>
+#include <limits>
 
 namespace hipattn::engine {
 namespace {
@@ -17,6 +19,33 @@ constexpr uint32_t kWaveHeads = 8;
 // FlexPrefill's own programs take at a time. At a million tokens a head's block scores are 2 MB of
 // it; a mask has at most a range per 128 keys and tile, 5 MB, beside its columns.
 constexpr uint32_t kSliceRows = 2048;
+
+// Of a row tile, among num_rows.
+uint32_t LastRow(uint32_t num_rows, uint32_t tile) {
+  return std::min((tile + 1) * kRowTile, num_rows) - 1;
+}
+
+// The sampled rows' lse beside those of dense attention.
+Status VerifyRecall(Call* call, const Part& part) {
+  const AttendScratch& scratch = call->engine.scratch;
+  const uint32_t num_q_heads = call->options().num_q_heads;
+  for (uint32_t tile = 0; tile < core::NumRowTiles(ShapeOf(part)); ++tile) {
+    HIPATTN_RETURN_IF_ERROR(call->CheckCancelled());
+    const std::span<const float> sparse =
+        std::span(scratch.sampled_lse).subspan(size_t{tile} * num_q_heads, num_q_heads);
+    const auto is_dense = [](float lse) { return std::isnan(lse); };
+    if (!std::all_of(sparse.begin(), sparse.end(), is_dense)) {
+      const uint64_t row = LastRow(part.num_rows, tile);
+      HIPATTN_RETURN_IF_ERROR(DenseLse(call, part, part.first_row + row, part.first_pos + row));
+    }
+    for (uint32_t h = 0; h < num_q_heads; ++h) {
+      call->stats.prefill_recall_sum +=
+          is_dense(sparse[h]) ? 1.0 : std::exp(double{sparse[h]} - scratch.truth_lse[h]);
+    }
+    call->stats.prefill_recall_count += num_q_heads;
+  }
+  return Status::Ok();
+}
 
 }  // namespace
 
@@ -120,6 +149,15 @@ Status MaskedWave::AttendMasks(const Slice& slice) {
   device::Device& device = *engine_.device;
   Scratch<device::SparsePrefillJob>& jobs = engine_.scratch.sparse_prefill_jobs;
   HIPATTN_RETURN_IF_ERROR(jobs.Grow(device, num_heads_));
+  const bool own_lse = options().verify_recall != 0 && call_.args.lse == nullptr;
+  const uint64_t lse_stride = own_lse ? num_heads_ : engine_options.num_q_heads;
+  if (own_lse) {
+    HIPATTN_RETURN_IF_ERROR(
+        engine_.scratch.slice_lse.Grow(device, uint64_t{slice.shape.q_len} * num_heads_));
+  }
+  const auto lse_of = [&](uint32_t i) {
+    return own_lse ? engine_.scratch.slice_lse.data() + i : Lse(i, slice.first_row);
+  };
   const uint32_t blocks = CeilDiv(slice.shape.kv_len, device::kPoolTokens);
   Scratch<float>& log_tokens = engine_.scratch.log_tokens;
   HIPATTN_RETURN_IF_ERROR(log_tokens.Grow(device, blocks));
@@ -134,7 +172,7 @@ Status MaskedWave::AttendMasks(const Slice& slice) {
     job.slots = Slots(i);
     job.q = Q(i, slice.first_row);
     job.out = Out(i, slice.first_row);
-    job.lse = Lse(i, slice.first_row);
+    job.lse = lse_of(i);
     job.first_pos = slice.shape.kv_len - slice.shape.q_len;
     job.num_rows = slice.shape.q_len;
     job.num_heads = 1;
@@ -154,12 +192,27 @@ Status MaskedWave::AttendMasks(const Slice& slice) {
                                               count,
                                               call_.q_row_stride(),
                                               call_.q_row_stride(),
-                                              engine_options.num_q_heads,
+                                              lse_stride,
                                               engine_options.softmax_scale,
                                               engine_options.logit_softcap,
                                               options().prefill_skip_threshold,
                                               engine_options.io()};
-  return LaunchAndSync(engine_, device.ops().sparse_prefill, params);
+  HIPATTN_RETURN_IF_ERROR(LaunchAndSync(engine_, device.ops().sparse_prefill, params));
+  for (uint32_t i = 0; options().verify_recall != 0 && i < num_heads_; ++i) {
+    if (!Head(i).dense && !Head(i).slice_dense) {
+      SampleLse(i, slice, lse_of(i), lse_stride);
+    }
+  }
+  return Status::Ok();
+}
+
+void MaskedWave::SampleLse(uint32_t i, const Slice& slice, const float* lse, uint64_t stride) {
+  const uint32_t num_q_heads = call_.options().num_q_heads;
+  const uint32_t q_head = KvHead(i) * group() + i % group();
+  for (uint32_t tile = 0; tile < core::NumRowTiles(slice.shape); ++tile) {
+    const size_t at = size_t{slice.first_row / kRowTile + tile} * num_q_heads + q_head;
+    engine_.scratch.sampled_lse[at] = lse[LastRow(slice.shape.q_len, tile) * stride];
+  }
 }
 
 bool IsMasked(const Call& call, const Part& part) {
@@ -170,13 +223,19 @@ bool IsMasked(const Call& call, const Part& part) {
 
 Status RunMasked(Call* call, const Part& part) {
   const EngineOptions& options = call->options();
+  const bool verify = part.sequence->options.verify_recall != 0;
+  if (verify) {
+    call->engine.scratch.sampled_lse.assign(
+        size_t{core::NumRowTiles(ShapeOf(part))} * options.num_q_heads,
+        std::numeric_limits<float>::quiet_NaN());
+  }
   const uint32_t wave = std::max(1U, kWaveHeads / options.group());
   for (uint32_t first = 0; first < options.num_kv_heads; first += wave) {
     HIPATTN_RETURN_IF_ERROR(call->CheckCancelled());
     HIPATTN_RETURN_IF_ERROR(
         MaskedWave(call, part, first, std::min(wave, options.num_kv_heads - first)).Run());
   }
-  return Status::Ok();
+  return verify ? VerifyRecall(call, part) : Status::Ok();
 }
 
 }  // namespace hipattn::engine

@@ -92,6 +92,8 @@ class MaskedWave {
   // The heads that are dense: for the chunk, or for this slice alone.
   Status AttendDense(const Slice& slice, bool whole_chunk);
   Status AttendMasks(const Slice& slice);
+  // Keeps the lse of each row tile's last row; lse[row * stride] is that of the slice's row.
+  void SampleLse(uint32_t i, const Slice& slice, const float* lse, uint64_t stride);
 
   Call& call_;
   EngineState& engine_;

@@ -162,7 +162,9 @@ struct AttendScratch {
   Scratch<device::AntidiagonalJob> antidiagonal_jobs;
   Scratch<device::SparsePrefillJob> sparse_prefill_jobs;
   std::vector<MaskedHead> masked_heads;
-  Scratch<float> log_tokens;  // of each block, all the same
+  Scratch<float> slice_lse;        // [row][head of the wave], where the caller wants none
+  std::vector<float> sampled_lse;  // [row tile][q head] of its last row; NaN: dense
+  Scratch<float> log_tokens;       // of each block, all the same
   Scratch<float, device::MemoryKind::kDevice> q, decode_workspace, truth_out;
   Scratch<float> truth_lse;
   std::vector<RowList> truth_lists;
@@ -200,6 +202,8 @@ struct EngineState {
   Stats stats;  // sums only; the rest is filled in when asked
   double recall_sum = 0.0;
   uint64_t recall_count = 0;
+  double prefill_recall_sum = 0.0;
+  uint64_t prefill_recall_count = 0;
 };
 
 // For the files of src/engine that serve several sequences at once.

@@ -99,7 +99,7 @@ HIPATTN_EXPECT_OFFSET(hipattn_recall_t, estimate, 8);
 HIPATTN_EXPECT_OFFSET(hipattn_recall_t, truth, 12);
 HIPATTN_EXPECT_OFFSET(hipattn_recall_t, audited_loss, 16);
 
-static_assert(sizeof(hipattn_stats_t) == 192);
+static_assert(sizeof(hipattn_stats_t) == 200);
 HIPATTN_EXPECT_OFFSET(hipattn_stats_t, struct_size, 0);
 HIPATTN_EXPECT_OFFSET(hipattn_stats_t, scanned_heads, 4);
 HIPATTN_EXPECT_OFFSET(hipattn_stats_t, device_bytes, 8);
@@ -125,6 +125,7 @@ HIPATTN_EXPECT_OFFSET(hipattn_stats_t, recall_estimate, 160);
 HIPATTN_EXPECT_OFFSET(hipattn_stats_t, search_bytes_read, 168);
 HIPATTN_EXPECT_OFFSET(hipattn_stats_t, prefill_tiles, 176);
 HIPATTN_EXPECT_OFFSET(hipattn_stats_t, prefill_dense_tiles, 184);
+HIPATTN_EXPECT_OFFSET(hipattn_stats_t, prefill_recall, 192);
 
 static_assert(sizeof(hipattn_status_t) == 4);
 static_assert(HIPATTN_NONE == UINT32_MAX);

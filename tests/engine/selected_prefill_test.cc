@@ -213,6 +213,50 @@ TEST(SelectedPrefill, FlexAndXAttentionKeepTheShareTheyAreToldTo) {
   }
 }
 
+// T22: the recall from two lse is the mass of what is attended: here of 10 sinks and a window of
+// 100, in f64. Heads in the test are masked in all tiles but the first ones.
+TEST(SelectedPrefill, T22_RecallIsTheMassOfTheMask) {
+  const Geometry geometry;
+  const uint64_t tokens = 2100;
+  Rows text = PlantedText(geometry, tokens);
+  hipattn_attention_options_t options = OptionsOf(HIPATTN_PREFILL_A_SHAPE);
+  options.prefill_sizes[0] = 10;
+  options.prefill_sizes[1] = 100;
+  Engine engine(EngineOptionsOf(geometry));
+  EXPECT_TRUE(std::isnan(engine.Stats().prefill_recall));
+  Read(engine, options, text);
+  EXPECT_TRUE(std::isnan(engine.Stats(true).prefill_recall));
+  options.verify_recall = 1;
+  Read(engine, options, text);
+  double mass = 0.0;
+  double count = 0.0;
+  for (uint64_t end = 64; end - 64 < tokens; end += 64) {
+    const uint64_t row = std::min(end, tokens) - 1;
+    for (uint32_t q_head = 0; q_head < geometry.q_heads; ++q_head, ++count) {
+      const Head head = {geometry, text, q_head};
+      double all = 0.0;
+      double kept = 0.0;
+      for (uint64_t t = 0; t <= row; ++t) {
+        const size_t at = t * geometry.kv_row() + head.kv_head() * geometry.head_dim;
+        const double weight = std::exp(head.Score(row, text.k.data() + at));
+        all += weight;
+        kept += t < 10 || row - t < 100 ? weight : 0.0;
+      }
+      mass += kept / all;
+    }
+  }
+  EXPECT_LT(mass / count, 0.6);
+  EXPECT_NEAR(engine.Stats(true).prefill_recall, mass / count, 1e-4);
+
+  // The same when the caller wants no lse.
+  Sequence sequence(engine, options);
+  engine.Attend<float>(
+      0,
+      sequence,
+      {.q = text.q.span(), .k = text.k.span(), .v = text.v.span(), .out = text.out.span()});
+  EXPECT_NEAR(engine.Stats().prefill_recall, mass / count, 1e-4);
+}
+
 constexpr uint32_t kModes[] = {
     HIPATTN_PREFILL_FLEX, HIPATTN_PREFILL_XATTENTION, HIPATTN_PREFILL_FLASH_V2};
 
