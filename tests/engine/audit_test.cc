@@ -332,19 +332,27 @@ TEST(Audit, ACancelledCallChangesNothing) {
 }
 
 TEST(Audit, KeysReadAreThoseOfTheScan) {
-  const auto engine = NewEngine(SmallEngine());
-  const auto never = NewSequence(engine, Audited(kNone));
-  const auto often = NewSequence(engine, Audited(1));
-  Feed({never.get(), often.get()}, 0, 4000, 4000, Queries::kNone);
-  engine->GetStats(true);
-  Feed({never.get()}, 4000, 4001, 1);
-  const uint64_t searched = engine->GetStats(true).search_keys_read;
-  Feed({often.get()}, 4000, 4001, 1);
-  const uint64_t audited = engine->GetStats(true).search_keys_read;
-  // [16, 3873): blocks 1 to 242; the tree is walked once more and then all sketches are scored.
-  // The search itself scores the 512 tokens that the tree kept.
-  const uint64_t heads = uint64_t{kLayers} * kKvHeads;
-  EXPECT_EQ(audited, 2 * searched + heads * (242 * 16 - 512));
+  for (const Search search : {Search::kTree, Search::kFlat}) {
+    const auto engine = NewEngine(SmallEngine());
+    AttentionOptions options = Audited(kNone);
+    options.search = static_cast<uint32_t>(search);
+    options.rerank_tokens = 256;
+    const auto never = NewSequence(engine, options);
+    options.audit_interval = 1;
+    const auto often = NewSequence(engine, options);
+    Feed({never.get(), often.get()}, 0, 4000, 4000, Queries::kNone);
+    engine->GetStats(true);
+    Feed({never.get()}, 4000, 4001, 1);
+    const Stats searched = engine->GetStats(true);
+    Feed({often.get()}, 4000, 4001, 1);
+    const Stats audited = engine->GetStats(true);
+    // [16, 3873): blocks 1 to 242; summaries are looked at once more and then all sketches are
+    // scored. The search itself scores the 256 tokens that the tree kept; of more than 128 blocks a
+    // tree walks two levels.
+    const uint64_t sketches = uint64_t{kLayers} * kKvHeads * (242 - 256 / 16);
+    EXPECT_EQ(audited.search_keys_read, 2 * searched.search_keys_read + sketches * 16);
+    EXPECT_EQ(audited.search_bytes_read, 2 * searched.search_bytes_read + sketches * 6 * kDim);
+  }
 }
 
 TEST(Audit, ShortTextsAreNotAudited) {

@@ -177,6 +177,63 @@ TEST(RecallSample, ErrsAsItSays) {
   EXPECT_GT(below, 0.75 * kTrials * kHeads);
 }
 
+// Beside what the first head attended, the blocks' masses are 0 in f64. The second one's are drawn.
+TEST(RecallSample, WhereNothingDrawnCanBeSeenAllIsAttended) {
+  const std::vector<double> sketches = {0, 1, 2};  // log2
+  const std::vector<double> truths = {0, 0.7, 1.4};
+  const Text text = {
+      {0, 3}, {0, 1, 2}, {}, {sketches, sketches}, {truths, truths}, {1000.0F, 1.0F}};
+  RecallSample sample;
+  Answer(text, &sample);
+  EXPECT_FALSE(sample.drawn().empty());
+  EXPECT_EQ(sample.share(0), 1.0);
+  EXPECT_EQ(sample.least_share(0), 1.0);
+  EXPECT_LT(sample.share(1), 0.5);
+}
+
+// The definition (docs/search.md, "Recall") for one head and blocks that were all kept. The first
+// block is drawn many times: the error counts it as often.
+TEST(RecallSample, IsThePlainComputation) {
+  const std::vector<double> sketches = {5, 3, 2.5, 1, 0};  // log2
+  const std::vector<double> truths = {3.0, 2.9, 1.2, 0.1, 0.4};
+  const Text text = {{0, 5}, {0, 1, 2, 3, 4}, {}, {sketches}, {truths}, {3.0F}};
+  RecallSample sample;
+  Answer(text, &sample);
+
+  double all = 0;
+  for (const double score : sketches) {
+    all += std::exp2(score);
+  }
+  std::vector<double> draws(sketches.size());
+  for (uint32_t i = 0; i < kRecallDraws; ++i) {
+    size_t place = 0;
+    double passed = std::exp2(sketches[0]);
+    while (passed < (i + 0.5) * all / kRecallDraws) {
+      passed += std::exp2(sketches[++place]);
+    }
+    ++draws[place];
+  }
+  ASSERT_GT(draws[0], 10);
+  double seen = 0;
+  double sketched = 0;
+  for (size_t b = 0; b < draws.size(); ++b) {
+    const double chance = std::exp2(sketches[b]) / all;
+    seen += draws[b] * std::exp(truths[b]) / chance;
+    sketched += draws[b] * std::exp2(sketches[b]) / chance;
+  }
+  const double ratio = seen / sketched;
+  double squares = 0;
+  for (size_t b = 0; b < draws.size(); ++b) {
+    const double chance = std::exp2(sketches[b]) / all;
+    const double off = (std::exp(truths[b]) - ratio * std::exp2(sketches[b])) / chance;
+    squares += draws[b] * off * off;
+  }
+  const double error = std::sqrt(squares / (kRecallDraws * (kRecallDraws - 1.0)));
+  const double attended = std::exp(3.0);
+  EXPECT_NEAR(sample.share(0), attended / (attended + ratio * all), 1e-9);
+  EXPECT_NEAR(sample.least_share(0), attended / (attended + ratio * all + error), 1e-9);
+}
+
 TEST(RecallSample, DiscardedBlocksCountInProportion) {
   Random random(5);
   RecallSample sample;
