@@ -4,9 +4,9 @@
 
 #include "core/query_blocks.h"
 #include "engine/call.h"
+#include "engine/hip_prefill.h"
 #include "engine/lists.h"
 #include "engine/masked_prefill.h"
-#include "engine/select.h"
 
 #include <algorithm>
 
@@ -54,13 +54,7 @@ Status RunDense(Call& call) {
   return LaunchAndSync(engine, engine.device->ops().dense_prefill, params);
 }
 
-core::Partition PartitionOf(const Part& part, uint64_t row) {
-  const AttentionOptions& options = part.sequence->options;
-  const auto pos = static_cast<int64_t>(part.first_pos + row);
-  return core::SplitPartition(pos, pos + 1, {options.sink_tokens, options.window_tokens});
-}
-
-// One query block of one sequence, row by row: HIP prefill, and any prefill over un-rotated keys.
+// One query block of one sequence over un-rotated keys, row by row.
 class BlockStep {
  public:
   BlockStep(Call* call, const Part& part, const core::RowRange& block)
@@ -84,23 +78,11 @@ class BlockStep {
   Status Search() {
     const Timer timer(&call_.stats.search_ns);
     part_.layer->search_kept = false;
-    std::vector<SearchRead> read(kv_heads());
+    std::vector<SearchRead> reads(kv_heads());
     Status status = ParallelTasks(engine_, kv_heads(), [&](size_t h) {
-      const auto head = static_cast<uint32_t>(h);
-      const BlockQuery query = {call_.Q(part_.first_row + block_.begin, head),
-                                call_.q_row_stride(),
-                                part_.first_pos + block_.begin,
-                                num_rows(),
-                                PartitionOf(part_, block_.end - 1)};
-      const bool scans = part_.sequence->audits.at(call_.args.layer, head).scanned;
-      const SelectContext context = {engine_, *part_.sequence, call_.args.layer, true, scans};
-      return Select(
-          context, query, part_.sequence->options.budget_tokens, &part_.layer->heads[h], &read[h]);
+      return SearchBlock(&call_, part_, block_, static_cast<uint32_t>(h), &reads[h]);
     });
-    for (const SearchRead& of_head : read) {
-      call_.stats.search_keys_read += of_head.keys;
-      call_.stats.search_bytes_read += of_head.bytes;
-    }
+    CountReads(reads, &call_.stats);
     return status;
   }
 
@@ -126,36 +108,24 @@ class BlockStep {
 
   Status Attend() {
     const Timer timer(&call_.stats.attend_ns);
-    const bool stored = part_.sequence->keys_rotated;
     const size_t most = size_t{num_rows()} * kv_heads();
-    HIPATTN_RETURN_IF_ERROR(engine_.scratch.decode_jobs.Grow(*engine_.device, most));
     HIPATTN_RETURN_IF_ERROR(engine_.scratch.rotated_jobs.Grow(*engine_.device, most));
     uint32_t count = 0;
     for (uint32_t r = 0; r < num_rows(); ++r) {
       const uint64_t row = part_.first_row + block_.begin + r;
+      const auto pos = static_cast<uint32_t>(part_.first_pos + block_.begin + r);
       for (uint32_t h = 0; h < kv_heads(); ++h, ++count) {
         const RowList& list = List(r, h);
-        if (stored) {
-          engine_.scratch.decode_jobs[count] = {list.kv_ranges.data(),
-                                                nullptr,
-                                                list.size(),
-                                                0,
-                                                call_.Q(row, h),
-                                                call_.Out(row, h),
-                                                call_.Lse(row, h)};
-        } else {
-          const auto pos = static_cast<uint32_t>(part_.first_pos + block_.begin + r);
-          engine_.scratch.rotated_jobs[count] = {list.kv_ranges.data(),
-                                                 list.kv_positions.data(),
-                                                 list.size(),
-                                                 pos,
-                                                 call_.Q(row, h),
-                                                 call_.Out(row, h),
-                                                 call_.Lse(row, h)};
-        }
+        engine_.scratch.rotated_jobs[count] = {list.kv_ranges.data(),
+                                               list.kv_positions.data(),
+                                               list.size(),
+                                               pos,
+                                               call_.Q(row, h),
+                                               call_.Out(row, h),
+                                               call_.Lse(row, h)};
       }
     }
-    return stored ? RunDecodeJobs(engine_, count) : RunRotatedJobs(engine_, count);
+    return RunRotatedJobs(engine_, count);
   }
 
   Call& call_;
@@ -173,7 +143,13 @@ Status RunPrefill(Call* call) {
       HIPATTN_RETURN_IF_ERROR(RunMasked(call, part));
       continue;
     }
-    if (part.decode || (!IsHip(part) && part.sequence->keys_rotated)) {
+    if (part.decode) {
+      continue;
+    }
+    if (part.sequence->keys_rotated) {
+      if (IsHip(part)) {
+        HIPATTN_RETURN_IF_ERROR(RunHip(call, part));
+      }
       continue;
     }
     for (const core::RowRange& block : core::QueryBlocks(

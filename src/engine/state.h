@@ -146,6 +146,13 @@ struct MaskedHead {
   PrefillMask mask{};
 };
 
+// One kv head of a HIP prefill.
+struct HipHead {
+  core::BlockLists lists;  // leaves, of each query block of a slice
+  Scratch<std::byte> mask_memory;
+  PrefillMask mask{};
+};
+
 // Work memory of attend; one attend runs at a time.
 struct AttendScratch {
   Scratch<device::AppendJob> append_jobs;
@@ -162,6 +169,7 @@ struct AttendScratch {
   Scratch<device::AntidiagonalJob> antidiagonal_jobs;
   Scratch<device::SparsePrefillJob> sparse_prefill_jobs;
   std::vector<MaskedHead> masked_heads;
+  std::vector<HipHead> hip_heads;
   Scratch<float> slice_lse;        // [row][head of the wave], where the caller wants none
   std::vector<float> sampled_lse;  // [row tile][q head] of its last row; NaN: dense
   Scratch<float> log_tokens;       // of each block, all the same
