@@ -2,6 +2,8 @@
 // SPDX-FileCopyrightText: The hipattn authors
 #include "setting.h"
 
+#include "option_names.h"
+
 #include <algorithm>
 #include <charconv>
 #include <cmath>
@@ -15,25 +17,9 @@ namespace {
 
 using Options = hipattn_attention_options_t;
 
-struct Name {
-  const char* name;
-  uint32_t value;
-};
-constexpr Name kScorers[] = {
-    {"representative", HIPATTN_SCORER_REPRESENTATIVE},
-    {"mean", HIPATTN_SCORER_MEAN},
-    {"bounds", HIPATTN_SCORER_BOUNDS},
-    {"cuboid-mean", HIPATTN_SCORER_CUBOID_MEAN},
-    {"exact", HIPATTN_SCORER_EXACT},
-    {"first", HIPATTN_SCORER_FIRST},
-    {"last", HIPATTN_SCORER_LAST},
-};
-constexpr Name kDecodeModes[] = {
-    {"auto", HIPATTN_DECODE_AUTO},
-    {"dense", HIPATTN_DECODE_DENSE},
-    {"sparse", HIPATTN_DECODE_SPARSE},
-};
-constexpr Name kSwitch[] = {{"off", 0}, {"on", 1}};
+using hipattn_run::OptionName;
+
+constexpr OptionName kSwitch[] = {{"off", 0}, {"on", 1}};
 
 struct Kind {
   const char* name;
@@ -58,10 +44,10 @@ struct Field {
   float Options::*real;
   bool is_block;
   bool may_be_none;
-  std::span<const Name> names;  // empty: a number
+  std::span<const OptionName> names;  // empty: a number
 };
 constexpr Field kFields[] = {
-    {"scorer", "", &Options::scorer, nullptr, false, false, kScorers},
+    {"scorer", "", &Options::scorer, nullptr, false, false, hipattn_run::kScorerNames},
     {"budget", "selected tokens", &Options::budget_tokens, nullptr, false, false, {}},
     {"block", "tokens of a block", nullptr, nullptr, true, false, {}},
     {"sinks", "first tokens", &Options::sink_tokens, nullptr, false, true, {}},
@@ -71,7 +57,7 @@ constexpr Field kFields[] = {
     {"audit", "steps", &Options::audit_interval, nullptr, false, true, {}},
     {"scanned_heads", "at most", &Options::max_scanned_heads, nullptr, false, false, {}},
     {"min_recall", "0 to 1", nullptr, &Options::min_recall, false, false, {}},
-    {"decode", "", &Options::decode_mode, nullptr, false, false, kDecodeModes},
+    {"decode", "", &Options::decode_mode, nullptr, false, false, hipattn_run::kDecodeModeNames},
     {"dense_up_to", "tokens", &Options::dense_up_to_tokens, nullptr, false, false, {}},
     {"verify", "", &Options::verify_recall, nullptr, false, false, kSwitch},
 };
@@ -128,7 +114,7 @@ Status SetField(const Field& field, const std::string& value, Setting* setting) 
   }
   uint32_t number = 0;
   if (!field.names.empty()) {
-    const Name* const name = Find(field.names, value);
+    const OptionName* const name = Find(field.names, value);
     if (name == nullptr) {
       return wrong("one of " + ListOf(field.names, ", "));
     }

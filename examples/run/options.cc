@@ -2,11 +2,14 @@
 // SPDX-FileCopyrightText: The hipattn authors
 #include "options.h"
 
+#include "option_names.h"
+
 #include <CLI/CLI.hpp>
 
 #include <algorithm>
 #include <iostream>
 #include <map>
+#include <span>
 
 namespace hipattn_run {
 namespace {
@@ -15,21 +18,23 @@ constexpr int kUsageExitCode = 2;
 
 using Names = std::map<std::string, uint32_t>;
 
-const Names attention_names = {
-    {"auto", HIPATTN_DECODE_AUTO},
-    {"dense", HIPATTN_DECODE_DENSE},
-    {"sparse", HIPATTN_DECODE_SPARSE},
-};
-const Names scorer_names = {
-    {"default", HIPATTN_SCORER_DEFAULT},
-    {"representative", HIPATTN_SCORER_REPRESENTATIVE},
-    {"mean", HIPATTN_SCORER_MEAN},
-    {"bounds", HIPATTN_SCORER_BOUNDS},
-    {"cuboid-mean", HIPATTN_SCORER_CUBOID_MEAN},
-    {"exact", HIPATTN_SCORER_EXACT},
-    {"first", HIPATTN_SCORER_FIRST},
-    {"last", HIPATTN_SCORER_LAST},
-};
+Names NamesOf(std::span<const OptionName> options) {
+  Names names;
+  for (const OptionName& option : options) {
+    names[option.name] = option.value;
+  }
+  return names;
+}
+
+// The default as well.
+Names ScorerNames() {
+  Names names = NamesOf(kScorerNames);
+  names["default"] = HIPATTN_SCORER_DEFAULT;
+  return names;
+}
+
+const Names attention_names = NamesOf(kDecodeModeNames);
+const Names scorer_names = ScorerNames();
 const Names search_names = {
     {"default", HIPATTN_SEARCH_DEFAULT},
     {"tree", HIPATTN_SEARCH_TREE},
