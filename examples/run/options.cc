@@ -168,7 +168,8 @@ void AddAttentionOptions(CLI::App& app, Options* o) {
       ->capture_default_str();
   app.add_flag("--verify-recall",
                o->verify_recall,
-               "also compute the true share (reads all keys), and show it beside the estimate");
+               "also compute the true share (reads all keys), and show it beside the estimate; of "
+               "a prompt read by masks, too");
   AddNamed(app, "--kv-dtype", kv_dtype_names, &o->kv_dtype, "how keys and values are kept");
   app.add_flag(
       "--compare", o->compare, "read the prompt once, answer it dense and sparse, show both");

@@ -108,6 +108,7 @@ json ReadingToJson(const Reading& reading) {
       {"prefill_tiles", reading.tiles},
       {"prefill_dense_tiles", reading.dense_tiles},
       {"density", density ? json(*density) : json()},
+      {"prefill_recall", std::isnan(reading.recall) ? json() : json(reading.recall)},
   };
 }
 
@@ -132,13 +133,14 @@ double TokensPerSecond(const Report& report, const Reading& reading) {
 
 // One line per reading, the first of which the others are compared with.
 std::string FormatReadings(const Report& report) {
-  std::string text = "prefill          seconds    tok/s  density  speedup  answer\n";
+  std::string text = "prefill          seconds    tok/s  density   recall  speedup  answer\n";
   for (const Reading& reading : report.readings) {
     const std::optional<double> density = reading.density();
     text += reading.prefill + std::string(15 - std::min<size_t>(15, reading.prefill.size()), ' ');
     text += Right(Fixed(reading.seconds, 2), 9);
     text += Right(Fixed(TokensPerSecond(report, reading), 0), 9);
     text += Right(density ? Percent(*density) : "?", 9);
+    text += Right(std::isnan(reading.recall) ? "-" : Fixed(reading.recall, 4), 9);
     text += Right(Fixed(report.readings[0].seconds / reading.seconds, 2), 9);
     text += reading.same_answer ? "  same\n" : "  differs\n";
   }
@@ -195,7 +197,9 @@ std::string FormatSummary(const Report& report) {
                   report.threads,
                   " threads\n");
     if (reading.dense_tiles > 0) {
-      text += Concat("prefill ", reading.prefill, ": density ", Percent(*reading.density()), "\n");
+      text += Concat("prefill ", reading.prefill, ": density ", Percent(*reading.density()));
+      text +=
+          std::isnan(reading.recall) ? "\n" : Concat(", recall ", Fixed(reading.recall, 4), "\n");
     }
   } else {
     text = Concat("prompt: ", report.prompt_tokens, " tokens, ", report.threads, " threads\n");

@@ -125,7 +125,8 @@ Result<Sequence> Session::ReadPrompt(const std::vector<int32_t>& prompt,
               seconds,
               cpu_seconds,
               stats.value().prefill_tiles,
-              stats.value().prefill_dense_tiles};
+              stats.value().prefill_dense_tiles,
+              stats.value().prefill_recall};
   return sequence;
 }
 

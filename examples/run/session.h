@@ -52,7 +52,9 @@ struct Reading {
   double cpu_seconds = 0;    // of all threads
   uint64_t tiles = 0;        // of 64 queries x 64 keys that were computed, dense heads included
   uint64_t dense_tiles = 0;  // that dense attention would compute; both 0: the mode has no masks
-  bool same_answer = true;   // as after the first reading
+  // Share of softmax mass that the masks attended, with --verify-recall; NaN: not known.
+  double recall = 0;
+  bool same_answer = true;  // as after the first reading
 
   std::optional<double> density() const;  // nullopt: not known
 };

@@ -301,6 +301,12 @@ TEST_F(Cli, PrefillByAMaskIsComparedWithDense) {
   EXPECT_EQ(single.at("prefill_tiles"), kHeads * 36);
   EXPECT_EQ(single.at("token_ids"), object.at("answers")[1].at("token_ids"));
   EXPECT_NE(alone.err.find("density 39.6 %"), std::string::npos) << alone.err;
+  EXPECT_TRUE(single.at("prefill_recall").is_null());
+  const auto [verified, known] =
+      run({"--prefill", "a-shape", "--prefill-sizes", "64,64", "--verify-recall"});
+  EXPECT_GT(known.at("prefill_recall"), 0.05);
+  EXPECT_LT(known.at("prefill_recall"), 0.95);
+  EXPECT_NE(verified.err.find("density 39.6 %, recall 0."), std::string::npos) << verified.err;
   // A window that covers the text runs dense.
   const json whole = run({"--prefill", "a-shape", "--prefill-sizes", "64,1024"}).second;
   EXPECT_EQ(whole.at("density"), 1.0);
@@ -341,7 +347,15 @@ TEST_F(Cli, PatternsComeFromAFile) {
 }
 
 TEST_F(Cli, EveryPrefillModeOfTheReleaseReadsThePrompt) {
-  for (const char* mode : {"auto", "dense", "a-shape", "vertical-slash", "block-sparse", "hip"}) {
+  for (const char* mode : {"auto",
+                           "dense",
+                           "a-shape",
+                           "vertical-slash",
+                           "block-sparse",
+                           "hip",
+                           "flex",
+                           "xattention",
+                           "flash-v2"}) {
     const ProgramResult result = RunTiny({"--prompt", "Hello", "--prefill", mode, "--ignore-end"});
     EXPECT_EQ(result.exit_code, 0) << mode << result.err;
     // So short a text is read densely by all of them.
