@@ -31,13 +31,13 @@ def kind_of(head):
     return "dense" if head["label"] == "dense" else head["pattern"][0]
 
 
-def heat_map(x, layers, title, colour, text):
+def heat_map(x, layers, title, colour, text=None):
     out = [label(x, TOP - 24, title, extra=TITLE)]
     out += [label(x + (i + 0.5) * CELL, TOP - 6, str(i), "middle") for i in range(len(layers[0]))]
     for y, layer in enumerate(layers):
         for i, head in enumerate(layer):
             out.append(rect(x + i * CELL, TOP + y * CELL, CELL - 1, CELL - 1, colour(head),
-                            f"layer {y} head {i}: {text(head)}"))
+                            f"layer {y} head {i}: {text(head)}" if text else ""))
     return out
 
 
@@ -46,20 +46,19 @@ def draw_patterns(scores, title):
     width = max(len(layers[0]) * CELL, 150)
     y = TOP + len(layers) * CELL
     out = [label(LEFT - 6, TOP + i * CELL + 11, str(i), "end") for i in range(len(layers))]
-    out += heat_map(LEFT, layers, "pattern", lambda head: COLOURS[kind_of(head)], lambda head: head["label"])
-    out += heat_map(LEFT + width + GAP, layers, "density", lambda head: blend(head["density"], HIGH),
-                    lambda head: f"density {head['density']:.3f}")
-    out += heat_map(LEFT + 2 * (width + GAP), layers, "recall", lambda head: mass_colour(head["recall"]),
-                    lambda head: f"recall {head['recall']:.4f}")
+    out += heat_map(LEFT, layers, "pattern", lambda head: COLOURS[kind_of(head)],
+                    lambda head: f"{head['label']}, density {head['density']:.3f}, recall {head['recall']:.4f}")
+    out += heat_map(LEFT + width + GAP, layers, "density", lambda head: blend(head["density"], HIGH))
+    out += heat_map(LEFT + 2 * (width + GAP), layers, "recall", lambda head: mass_colour(head["recall"]))
     heads = [head for layer in layers for head in layer]
     for i, (kind, colour) in enumerate(COLOURS.items()):
         count = sum(kind_of(head) == kind for head in heads)
-        out.append(rect(LEFT + i * 150, y + 14, CELL - 1, CELL - 1, colour))
-        out.append(label(LEFT + i * 150 + CELL + 4, y + 25, f"{NAMES[kind]}: {count} heads"))
+        out.append(rect(LEFT + i % 2 * 220, y + 14 + i // 2 * 20, CELL - 1, CELL - 1, colour))
+        out.append(label(LEFT + i % 2 * 220 + CELL + 4, y + 25 + i // 2 * 20, f"{NAMES[kind]}: {count} heads"))
     means = ", ".join(f"mean {name} {sum(head[name] for head in heads) / len(heads):.3f}"
                       for name in ("density", "recall"))
-    out.append(label(LEFT, y + 46, f"{means}; recall: white is all of the mass, red half or less"))
-    return wrap(out, LEFT + 3 * width + 2 * GAP + 20, y + 60, title)
+    out.append(label(LEFT, y + 70, f"{means}; recall: white is all of the mass, red half or less"))
+    return wrap(out, LEFT + 3 * width + 2 * GAP + 20, y + 84, title)
 
 
 def shade(mass):

@@ -50,14 +50,15 @@ class Pictures(unittest.TestCase):
 
     def test_every_head_has_pattern_density_and_recall(self):
         svg, root = self.draw(scores())
-        cells = {}
-        for rect in root.iter(f"{SVG}rect"):
-            title = rect.find(f"{SVG}title")
-            if title is not None:
-                cells[title.text] = cells.get(title.text, []) + [rect.get("fill")]
-        self.assertEqual(sum(len(fills) for fills in cells.values()), 3 * LAYERS * HEADS)
-        self.assertNotEqual(cells["layer 0 head 0: a-shape 64,256"], cells["layer 0 head 3: dense"])
-        self.assertEqual(cells["layer 2 head 3: recall 1.0000"], cells["layer 0 head 3: recall 1.0000"])
+        rects = list(root.iter(f"{SVG}rect"))[1:]  # without the background
+        self.assertEqual(len(rects), 3 * LAYERS * HEADS + 4)  # and the legend
+        cells = {rect.find(f"{SVG}title").text: rect.get("fill") for rect in rects[:LAYERS * HEADS]}
+        window, dense = "a-shape 64,256, density 0.500, recall 0.9800", "dense, density 1.000, recall 1.0000"
+        self.assertNotEqual(cells[f"layer 0 head 0: {window}"], cells[f"layer 0 head 3: {dense}"])
+        self.assertEqual(cells[f"layer 2 head 3: {dense}"], cells[f"layer 0 head 3: {dense}"])
+        densities = [rect.get("fill") for rect in rects[LAYERS * HEADS:2 * LAYERS * HEADS]]
+        self.assertEqual(densities, densities[:HEADS] * LAYERS)
+        self.assertNotEqual(densities[0], densities[HEADS - 1])
         self.assertIn(f"A-shape: {LAYERS * (HEADS - 1)} heads", svg)
         self.assertIn("mean density 0.625, mean recall 0.985", svg)
 
