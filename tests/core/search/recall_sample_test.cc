@@ -232,6 +232,15 @@ TEST(RecallSample, IsThePlainComputation) {
   const double attended = std::exp(3.0);
   EXPECT_NEAR(sample.share(0), attended / (attended + ratio * all), 1e-9);
   EXPECT_NEAR(sample.least_share(0), attended / (attended + ratio * all + error), 1e-9);
+  // As if all that may be left were left, spread as the sketches say.
+  const double most = ratio * all + error;
+  double reached = attended;
+  for (uint32_t n = 0; n < sketches.size(); ++n) {
+    reached += std::exp2(sketches[n]) / all * most;
+    const double share = reached / (attended + most);
+    EXPECT_EQ(sample.BlocksFor(0.9999 * share), n + 1);
+    EXPECT_EQ(sample.BlocksFor(1.0001 * share), n + 1 < sketches.size() ? n + 2 : 0);
+  }
 }
 
 TEST(RecallSample, DiscardedBlocksCountInProportion) {
