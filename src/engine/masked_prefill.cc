@@ -15,9 +15,9 @@ namespace {
 
 // Heads that are in memory at once, or one kv head's.
 constexpr uint32_t kWaveHeads = 8;
-// Rows of a slice: a multiple of the query blocks of every selector, and what XAttention's and
-// FlexPrefill's own programs take at a time. At a million tokens a head's block scores are 2 MB of
-// it; a mask has at most a range per 128 keys and tile, 5 MB, beside its columns.
+// Rows of a slice: a multiple of the query blocks of every selector, and what XAttention's own
+// program takes at a time. At a million tokens a head's block scores are 2 MB of it, and a mask is
+// never above 15 MB: a range per 65 keys and tile, and every key a column.
 constexpr uint32_t kSliceRows = 2048;
 
 // Of a row tile, among num_rows.

@@ -7,6 +7,7 @@
 #include "core/mask/line_tiles.h"
 
 #include "core/mask/density.h"
+#include "core/mask/mask_build.h"
 #include "tests/support/kv_fixture.h"
 #include "tests/support/mask_paint.h"
 
@@ -272,6 +273,28 @@ TEST(LineTiles, AMillionTokensTakeLessThan16MB) {
   EXPECT_GT(built.size.num_ranges, 16384U * 20);
   // Half of the slashes lie behind the middle of the text, where half of the rows end.
   EXPECT_LT(Density(built.shape, built.size.computed_tiles), 0.03);
+}
+
+// The worst lines there are: slashes so far apart that none of their tiles touch, and every key
+// between them a vertical. The engine makes masks of so many rows at a time.
+TEST(LineTiles, ScatteredLinesOfASliceTakeLessThan16MB) {
+  const uint32_t num_tokens = 1 << 20;
+  std::vector<int32_t> slashes;
+  for (int32_t slash = 0; slash < static_cast<int32_t>(num_tokens); slash += 65) {
+    slashes.push_back(slash);
+  }
+  std::vector<int32_t> verticals(num_tokens);
+  std::iota(verticals.begin(), verticals.end(), 0);
+  std::vector<int32_t> apart;
+  for (size_t i = 0; i < slashes.size(); i += 2) {
+    apart.push_back(slashes[i]);
+  }
+  for (const auto& lines : {slashes, apart}) {
+    const LineTiles tiles({2048, num_tokens}, verticals, lines);
+    ASSERT_TRUE(MeasureMask(tiles).ok());
+    EXPECT_LE(MeasureMask(tiles).value().bytes(), uint64_t{16} << 20);
+    EXPECT_GT(MeasureMask(tiles).value().num_ranges, 32U * 8000);
+  }
 }
 
 }  // namespace
