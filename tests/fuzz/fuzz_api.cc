@@ -7,6 +7,7 @@
 // nothing.
 #include "hipattn/hipattn.h"
 
+#include "tests/fuzz/prefill_modes.h"
 #include "tests/support/naive_model.h"
 
 #include <algorithm>
@@ -173,20 +174,19 @@ class Player {
         options.search == HIPATTN_SEARCH_STAGED || options.search == HIPATTN_SEARCH_BEAM
             ? 0
             : bytes_.Below(8);
-    options.prefill_mode = bytes_.Below(2) == 0 ? HIPATTN_PREFILL_AUTO : HIPATTN_PREFILL_HIP;
+    const bool tree =
+        options.search != HIPATTN_SEARCH_STAGED && options.search != HIPATTN_SEARCH_BEAM;
+    hipattn::test::RandomPrefill([&] { return bytes_.Next(); }, tree, &options);
     options.budget_tokens = 64 * (1 + bytes_.Below(4));
     options.sink_tokens = bytes_.Below(3) == 0 ? HIPATTN_NONE : bytes_.Next();
     options.window_tokens = block_tokens_ + 63 + bytes_.Next();
     options.refresh_interval = options.search == HIPATTN_SEARCH_STAGED ? 0 : bytes_.Below(5);
     options.dense_up_to_tokens = bytes_.Next() * 2;
-    const bool estimates = options.search != HIPATTN_SEARCH_STAGED &&
-                           options.search != HIPATTN_SEARCH_BEAM &&
-                           (options.scorer == 0 || options.scorer == HIPATTN_SCORER_CUBOID_MEAN);
+    const bool estimates =
+        tree && (options.scorer == 0 || options.scorer == HIPATTN_SCORER_CUBOID_MEAN);
     options.min_recall = estimates && bytes_.Below(4) == 0 ? 0.9F : 0.0F;
     options.verify_recall = bytes_.Below(2);
-    const bool sketches = options.search != HIPATTN_SEARCH_STAGED &&
-                          options.search != HIPATTN_SEARCH_BEAM &&
-                          options.scorer != HIPATTN_SCORER_EXACT;
+    const bool sketches = tree && options.scorer != HIPATTN_SCORER_EXACT;
     const uint32_t rerank = bytes_.Below(4);
     options.rerank_tokens = rerank == 0                ? HIPATTN_NONE
                             : rerank == 1 || !sketches ? 0
@@ -462,10 +462,14 @@ class Player {
     const float* lse = rows.lse.data() + row * geometry_.q_heads;
     const float* q = rows.q.data() + row * geometry_.q_row();
     const hipattn_attention_options_t& o = text.options;
+    if (!decode && hipattn::test::IsMaskedMode(o.prefill_mode)) {
+      FUZZ_CHECK(hipattn::test::IsMaskedRow(geometry_, layer, o, position, q, out, lse));
+      return;
+    }
     const NaiveResult all = layer.AttendAll(q, position);
     const uint64_t sinks = SinksOf(o);
     const bool always_dense =
-        decode ? o.decode_mode == HIPATTN_DECODE_DENSE : o.prefill_mode == HIPATTN_PREFILL_AUTO;
+        decode ? o.decode_mode == HIPATTN_DECODE_DENSE : o.prefill_mode != HIPATTN_PREFILL_HIP;
     // A HiP prefill searches once for the rows of an aligned block of 64, over its last row's
     // range.
     const uint64_t searched = decode ? position : position | 63;
