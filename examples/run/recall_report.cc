@@ -46,7 +46,7 @@ Summary Summarize(std::span<const RecallLog::QHead> q_heads,
 
 std::string Cell(double value, int digits) {
   char text[32];
-  std::snprintf(text, sizeof(text), "%12.*f", digits, value);
+  static_cast<void>(std::snprintf(text, sizeof(text), "%12.*f", digits, value));
   return std::isnan(value) ? "           -" : text;
 }
 

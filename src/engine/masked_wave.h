@@ -39,7 +39,7 @@ class MaskedWave {
  private:
   // Rows of the chunk, and what they see.
   struct Slice {
-    uint32_t first_row;
+    uint32_t first_row = 0;
     core::PrefillShape shape;
   };
 

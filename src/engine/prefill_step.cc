@@ -134,29 +134,35 @@ class BlockStep {
   const core::RowRange block_;
 };
 
+// Keys that are stored un-rotated: every row has a list of its own.
+Status RunByRows(Call* call, const Part& part) {
+  for (const core::RowRange& block :
+       core::QueryBlocks(static_cast<int64_t>(part.first_pos), part.num_rows, kPrefillBlockRows)) {
+    HIPATTN_RETURN_IF_ERROR(call->CheckCancelled());
+    HIPATTN_RETURN_IF_ERROR(BlockStep(call, part, block).Run());
+  }
+  return Status::Ok();
+}
+
+Status RunPart(Call* call, const Part& part) {
+  if (IsMasked(*call, part)) {
+    return RunMasked(call, part);
+  }
+  if (part.decode) {
+    return Status::Ok();
+  }
+  if (!part.sequence->keys_rotated) {
+    return RunByRows(call, part);
+  }
+  return IsHip(part) ? RunHip(call, part) : Status::Ok();
+}
+
 }  // namespace
 
 Status RunPrefill(Call* call) {
   HIPATTN_RETURN_IF_ERROR(RunDense(*call));
   for (const Part& part : call->parts) {
-    if (IsMasked(*call, part)) {
-      HIPATTN_RETURN_IF_ERROR(RunMasked(call, part));
-      continue;
-    }
-    if (part.decode) {
-      continue;
-    }
-    if (part.sequence->keys_rotated) {
-      if (IsHip(part)) {
-        HIPATTN_RETURN_IF_ERROR(RunHip(call, part));
-      }
-      continue;
-    }
-    for (const core::RowRange& block : core::QueryBlocks(
-             static_cast<int64_t>(part.first_pos), part.num_rows, kPrefillBlockRows)) {
-      HIPATTN_RETURN_IF_ERROR(call->CheckCancelled());
-      HIPATTN_RETURN_IF_ERROR(BlockStep(call, part, block).Run());
-    }
+    HIPATTN_RETURN_IF_ERROR(RunPart(call, part));
   }
   return Status::Ok();
 }

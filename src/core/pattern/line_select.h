@@ -23,8 +23,8 @@ inline constexpr uint32_t kMinVerticals = 30;
 inline constexpr uint32_t kMinSlashes = 50;
 
 struct LineBudget {
-  uint32_t verticals;
-  uint32_t slashes;
+  uint32_t verticals = 0;
+  uint32_t slashes = 0;
   // Both are multiplied by it, then cut to whole numbers, before their least and the text's length
   // bound them. Finite, not negative.
   double ratio = 1.0;

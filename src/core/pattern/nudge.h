@@ -16,10 +16,10 @@
 namespace hipattn::core {
 
 struct NudgeGoal {
-  double flops;        // of the kernel
-  double tolerance;    // how near is near enough
-  uint32_t kv_len;     // sizes stay in [0, kv_len]
-  uint32_t step = 50;  // the paper's
+  double flops = 0.0;      // of the kernel
+  double tolerance = 0.0;  // how near is near enough
+  uint32_t kv_len = 0;     // sizes stay in [0, kv_len]
+  uint32_t step = 50;      // the paper's
 };
 
 // Kernel FLOPs of a pattern on the head: its estimate, its mask, KernelFlops.

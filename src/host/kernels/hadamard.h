@@ -33,17 +33,25 @@ static inline void ForEachHadamardBlock(uint32_t head_dim, Fn&& fn) {
 
 using Eight = float __attribute__((vector_size(32)));
 
-// A step inside eights of dimensions: x[i] with x[i ^ half].
-template <int half>
+// A step inside eights of dimensions: x[i] with x[i ^ kHalf].
+template <int kHalf>
 static inline void HadamardEights(uint32_t size, float* block) {
-  constexpr auto kSign = [](int i) { return (i & half) != 0 ? -1.0F : 1.0F; };
+  constexpr auto kSign = [](int i) { return (i & kHalf) != 0 ? -1.0F : 1.0F; };
   const Eight sign = {
       kSign(0), kSign(1), kSign(2), kSign(3), kSign(4), kSign(5), kSign(6), kSign(7)};
   for (uint32_t first = 0; first < size; first += 8) {
     Eight x;
     __builtin_memcpy(&x, block + first, sizeof(x));
-    const Eight other = __builtin_shufflevector(
-        x, x, 0 ^ half, 1 ^ half, 2 ^ half, 3 ^ half, 4 ^ half, 5 ^ half, 6 ^ half, 7 ^ half);
+    const Eight other = __builtin_shufflevector(x,
+                                                x,
+                                                0 ^ kHalf,
+                                                1 ^ kHalf,
+                                                2 ^ kHalf,
+                                                3 ^ kHalf,
+                                                4 ^ kHalf,
+                                                5 ^ kHalf,
+                                                6 ^ kHalf,
+                                                7 ^ kHalf);
     x = other + sign * x;
     __builtin_memcpy(block + first, &x, sizeof(x));
   }

@@ -71,8 +71,10 @@ void StorePooled(const Task& task, uint64_t first, int count, const Scratch& scr
     const uint64_t limit = task.job->first_pos + end;
     float* scores = task.job->scores + row / kRowTile * task.job->num_blocks + first;
     for (int i = 0; i < count; ++i) {
-      const bool seen = (first + static_cast<uint64_t>(i)) * device::kPoolTokens < limit;
-      scores[i] = seen ? scratch.scores[vector * kMaxTileKeys + i] : kNone;
+      scores[i] = kNone;
+      if ((first + static_cast<uint64_t>(i)) * device::kPoolTokens < limit) {
+        scores[i] = scratch.scores[vector * kMaxTileKeys + i];
+      }
     }
   }
 }

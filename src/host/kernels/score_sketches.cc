@@ -385,7 +385,36 @@ void StoreBest(const Batch& batch, uint32_t h, float* scores) {
   __builtin_memcpy(scores, batch.best[h], batch.num_blocks * sizeof(float));
 }
 
-// Batches [first, last), counted over all jobs. Queries that fit one tile are loaded once per job.
+// All queries of a job against a filled batch, from `scores` on. Queries that fit one tile are
+// loaded once per job: *loaded says whether they are.
+void ScoreBatch(const ScoreSketchParams& params,
+                const ScoreSketchJob& job,
+                float* scores,
+                Batch* batch,
+                Queries* queries,
+                bool* loaded) {
+  const uint32_t num_queries = job.rows.num_rows * job.rows.group;
+  batch->each = job.query_stride != 0;
+  ClearBest(batch);
+  for (uint32_t query = 0; query < num_queries; query += kTileQueries) {
+    if (!*loaded || num_queries > kTileQueries) {
+      LoadQueries(params, job.rows, query, queries);
+      *loaded = true;
+    }
+    ScoreQueries<kTileQueries>(params, *queries, batch);
+    if (batch->each) {
+      for (uint32_t h = 0; h < queries->count; ++h) {
+        StoreBest(*batch, h, scores + (query + h) * job.query_stride);
+      }
+      ClearBest(batch);
+    }
+  }
+  if (!batch->each) {
+    StoreBest(*batch, 0, scores);
+  }
+}
+
+// Batches [first, last), counted over all jobs.
 void RunBatches(const ScoreSketchParams& params, uint64_t first, uint64_t last) {
   Batch batch;
   Queries queries;
@@ -393,7 +422,6 @@ void RunBatches(const ScoreSketchParams& params, uint64_t first, uint64_t last) 
   for (uint32_t job_idx = 0; job_idx < params.num_jobs && batch_base < last; ++job_idx) {
     const ScoreSketchJob& job = params.jobs[job_idx];
     const uint64_t job_end = batch_base + NumBatches(params, job);
-    const uint32_t num_queries = job.rows.num_rows * job.rows.group;
     bool loaded = false;
     for (uint64_t i = first > batch_base ? first : batch_base; i < job_end && i < last; ++i) {
       const uint32_t first_sketch = static_cast<uint32_t>(i - batch_base) * kBatchSketches;
@@ -402,24 +430,7 @@ void RunBatches(const ScoreSketchParams& params, uint64_t first, uint64_t last) 
         PrefetchFirst(batch, device::SketchBytes(params.head_dim));
       }
       float* const scores = job.scores + first_sketch / SketchesPerBlock(params);
-      batch.each = job.query_stride != 0;
-      ClearBest(&batch);
-      for (uint32_t query = 0; query < num_queries; query += kTileQueries) {
-        if (!loaded || num_queries > kTileQueries) {
-          LoadQueries(params, job.rows, query, &queries);
-          loaded = true;
-        }
-        ScoreQueries<kTileQueries>(params, queries, &batch);
-        if (batch.each) {
-          for (uint32_t h = 0; h < queries.count; ++h) {
-            StoreBest(batch, h, scores + (query + h) * job.query_stride);
-          }
-          ClearBest(&batch);
-        }
-      }
-      if (!batch.each) {
-        StoreBest(batch, 0, scores);
-      }
+      ScoreBatch(params, job, scores, &batch, &queries, &loaded);
     }
     batch_base = job_end;
   }

@@ -481,8 +481,11 @@ void FoldMeans(const Task& task, Scratch* scratch) {
         MakeRoom(task, scratch);
         for (int lane = 0; lane < kPanel; ++lane) {
           const uint64_t block = panel * device::kPanelTokens + static_cast<uint32_t>(lane);
-          scratch->bias[scratch->lanes + lane] =
-              block < means.num_blocks ? means.log_tokens[block] : kNone;
+          float* const bias = scratch->bias + scratch->lanes + lane;
+          *bias = kNone;
+          if (block < means.num_blocks) {
+            *bias = means.log_tokens[block];
+          }
         }
         const float* keys = means.panel + panel * 2 * half;
         WidenLanes(F32{}, task, PanelPart<F32>{keys, keys + half, active}, scratch);
