@@ -212,7 +212,6 @@ void DecideModes(const Call& call, const Part& part) {
 
 void CountModes(EngineState& engine, const core::AuditTable::Counts& change) {
   engine.scanned_heads.fetch_add(change.scanned, std::memory_order_relaxed);
-  engine.waiting_heads.fetch_add(change.waiting, std::memory_order_relaxed);
 }
 
 }  // namespace hipattn::engine

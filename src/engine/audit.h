@@ -30,7 +30,7 @@ Status AuditDecode(Call* call, const Part& part, uint64_t row, uint64_t pos);
 // Sets the modes of the call's layer from the losses.
 void DecideModes(const Call& call, const Part& part);
 
-// Keeps the engine's numbers of scanned and waiting heads in step with a sequence's.
+// Keeps the engine's number of scanned heads in step with a sequence's.
 void CountModes(EngineState& engine, const core::AuditTable::Counts& change);
 
 }  // namespace hipattn::engine

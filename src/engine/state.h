@@ -203,7 +203,7 @@ struct EngineState {
   core::PatternTable patterns;  // of the q heads; no layers when none were loaded
   std::atomic<bool> running{false};
   std::atomic<bool> cancelled{false};
-  std::atomic<int64_t> scanned_heads{0}, waiting_heads{0};  // of all sequences, now
+  std::atomic<int64_t> scanned_heads{0};  // of all sequences, now
   AttendScratch scratch;
 
   std::mutex stats_mutex;
