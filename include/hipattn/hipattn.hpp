@@ -230,6 +230,21 @@ class Sequence {
     return Sequence(child);
   }
 
+  // As hipattn_sequence_save.
+  void Save(const std::string& path, std::span<const std::byte> fingerprint) {
+    ThrowIfError(
+        hipattn_sequence_save(handle_, path.c_str(), fingerprint.data(), fingerprint.size()));
+  }
+  // As hipattn_sequence_load.
+  static Sequence Load(Engine& engine,
+                       const std::string& path,
+                       std::span<const std::byte> fingerprint) {
+    hipattn_sequence_t* handle = nullptr;
+    ThrowIfError(hipattn_sequence_load(
+        engine.get(), path.c_str(), fingerprint.data(), fingerprint.size(), &handle));
+    return Sequence(handle);
+  }
+
   // Blocks that the last decode step of `layer` attended for `kv_head`, ascending.
   std::vector<int32_t> Selection(uint32_t layer, uint32_t kv_head) const {
     uint32_t count = 0;

@@ -16,6 +16,7 @@
 #include "engine/options.h"
 
 #include <algorithm>
+#include <cstddef>
 #include <memory>
 #include <mutex>
 #include <utility>
@@ -23,7 +24,6 @@
 using hipattn::InvalidArgument;
 using hipattn::Result;
 using hipattn::Status;
-using hipattn::Unsupported;
 using hipattn::api::CheckStructSize;
 using hipattn::api::Guard;
 using hipattn::api::SharedEngine;
@@ -51,10 +51,6 @@ Status CheckGiven(const char* name, const void* pointer) {
 Status CheckBytes(const char* name, const void* data, size_t size) {
   return data == nullptr && size > 0 ? InvalidArgument(name, " is NULL, size is ", size)
                                      : Status::Ok();
-}
-
-Status Later(const char* function) {
-  return Unsupported(function, " is not in this release");
 }
 
 std::unique_lock<std::mutex> Lock(const hipattn_sequence_t& sequence) {
@@ -298,7 +294,8 @@ hipattn_status_t hipattn_sequence_save(hipattn_sequence_t* sequence,
     HIPATTN_RETURN_IF_ERROR(CheckGiven("sequence", sequence));
     HIPATTN_RETURN_IF_ERROR(CheckGiven("path", path));
     HIPATTN_RETURN_IF_ERROR(CheckBytes("fingerprint", fingerprint, size));
-    return Later("hipattn_sequence_save");
+    const auto lock = Lock(*sequence);
+    return sequence->sequence->Save(path, {static_cast<const std::byte*>(fingerprint), size});
   });
 }
 
@@ -312,7 +309,16 @@ hipattn_status_t hipattn_sequence_load(hipattn_engine_t* engine,
     HIPATTN_RETURN_IF_ERROR(CheckGiven("path", path));
     HIPATTN_RETURN_IF_ERROR(CheckBytes("fingerprint", fingerprint, size));
     HIPATTN_RETURN_IF_ERROR(CheckGiven("sequence", sequence));
-    return Later("hipattn_sequence_load");
+    auto handle = std::make_unique<hipattn_sequence_t>();
+    handle->shared = engine->shared;
+    SharedEngine& shared = *engine->shared;
+    const std::unique_lock lock(shared.mutex);
+    HIPATTN_ASSIGN_OR_RETURN(
+        handle->sequence,
+        hipattn::engine::Sequence::Load(
+            shared.engine, path, {static_cast<const std::byte*>(fingerprint), size}));
+    *sequence = handle.release();
+    return Status::Ok();
   });
 }
 

@@ -214,4 +214,11 @@ void CountModes(EngineState& engine, const core::AuditTable::Counts& change) {
   engine.scanned_heads.fetch_add(change.scanned, std::memory_order_relaxed);
 }
 
+void AdoptAudits(EngineState& engine, const core::AuditTable& audits, SequenceState* sequence) {
+  const core::AuditTable::Counts before = sequence->audits.Count();
+  sequence->audits = audits;
+  const core::AuditTable::Counts after = sequence->audits.Count();
+  CountModes(engine, {after.scanned - before.scanned, after.waiting - before.waiting});
+}
+
 }  // namespace hipattn::engine

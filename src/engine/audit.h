@@ -33,6 +33,9 @@ void DecideModes(const Call& call, const Part& part);
 // Keeps the engine's number of scanned heads in step with a sequence's.
 void CountModes(EngineState& engine, const core::AuditTable::Counts& change);
 
+// Gives a sequence the losses and modes of another, of the engine's profile, or of a snapshot.
+void AdoptAudits(EngineState& engine, const core::AuditTable& audits, SequenceState* sequence);
+
 }  // namespace hipattn::engine
 
 #endif  // HIPATTN_ENGINE_AUDIT_H_

@@ -6,13 +6,11 @@
 #ifndef HIPATTN_ENGINE_CALL_H_
 #define HIPATTN_ENGINE_CALL_H_
 
-#include "base/bad_alloc.h"
+#include "device/parallel_tasks.h"
 #include "engine/state.h"
 
 #include <chrono>
 #include <cstdint>
-#include <mutex>
-#include <utility>
 #include <vector>
 
 namespace hipattn::engine {
@@ -98,22 +96,10 @@ class Timer {
   const Clock::time_point start_;
 };
 
-// Runs body(i), which returns Status, for every i in [0, count) in parallel; the first error that
-// occurred. Tasks must not throw, so one that finds no memory fails.
+// device::ParallelTasks on the engine's executor.
 template <typename Body>
 Status ParallelTasks(EngineState& engine, size_t count, const Body& body) {
-  std::mutex mutex;
-  Status first_error;
-  device::ParallelFor(engine.device->executor(), count, [&](size_t i) {
-    Status status = CatchBadAlloc([&] { return body(i); });
-    if (!status.ok()) {
-      const std::lock_guard<std::mutex> lock(mutex);
-      if (first_error.ok()) {
-        first_error = std::move(status);
-      }
-    }
-  });
-  return first_error;
+  return device::ParallelTasks(engine.device->executor(), count, body);
 }
 
 // Submits an op and waits for it: what the host reads next, the op has written.

@@ -140,6 +140,13 @@ class Sequence {
   Result<std::vector<int32_t>> Selection(uint32_t layer, uint32_t kv_head) const;
   Result<Recall> GetRecall(uint32_t layer, uint32_t q_head) const;
 
+  // The sequence as a snapshot file, and a sequence from one; errors of SaveSnapshot and
+  // LoadSnapshot.
+  Status Save(const std::string& path, std::span<const std::byte> fingerprint);
+  static Result<std::unique_ptr<Sequence>> Load(std::shared_ptr<Engine> engine,
+                                                const std::string& path,
+                                                std::span<const std::byte> fingerprint);
+
   // For Engine::LoadProfile; errors of WriteProfile.
   Status SaveProfile(const std::string& json_path) const;
 

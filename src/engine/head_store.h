@@ -84,6 +84,12 @@ class HeadStore {
   device::SummarizeJob AppendJob(const StoreContext& context, uint64_t blocks) const;
   void MarkRebuilt() { rebuild_ = false; }
   void MarkSummarized(uint64_t blocks) { summarized_ = blocks; }
+  // What was read from elsewhere: so many blocks are in the tree; with `rebuild` the open nodes are
+  // not.
+  void RestoreSummarized(uint64_t blocks, bool rebuild) {
+    summarized_ = blocks;
+    rebuild_ = rebuild;
+  }
   // The open nodes were touched by work that was given up.
   void MarkStale() { rebuild_ = summarized_ > 0; }
 

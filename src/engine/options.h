@@ -74,6 +74,7 @@ struct AttentionOptions {
   uint32_t prefill_sizes[2] = {0, 0};
   uint32_t prefill_last_q = 0, prefill_delta_interval = 0;
   float prefill_threshold = 0.0F, prefill_skip_threshold = 0.0F;
+  bool operator==(const AttentionOptions&) const = default;
 
   DecodeMode decode() const { return static_cast<DecodeMode>(decode_mode); }
   Search search_kind() const { return static_cast<Search>(search); }

@@ -5,6 +5,7 @@
 #include "engine/engine.h"
 #include "engine/profile.h"
 #include "engine/recall.h"
+#include "engine/snapshot.h"
 #include "engine/state.h"
 
 #include <algorithm>
@@ -69,14 +70,6 @@ Status Share(SequenceState& from, uint64_t num_tokens, SequenceState* to) {
 void RestartRefresh(LayerState& layer) {
   layer.step = 0;
   layer.selected = false;
-}
-
-// Gives a sequence the losses and modes of another, or of the engine's profile.
-void AdoptAudits(EngineState& engine, const core::AuditTable& audits, SequenceState* sequence) {
-  const core::AuditTable::Counts before = sequence->audits.Count();
-  sequence->audits = audits;
-  const core::AuditTable::Counts after = sequence->audits.Count();
-  CountModes(engine, {after.scanned - before.scanned, after.waiting - before.waiting});
 }
 
 }  // namespace
@@ -293,6 +286,19 @@ Result<Recall> Sequence::GetRecall(uint32_t layer, uint32_t q_head) const {
     return InvalidArgument("q_head is ", q_head, ", num_q_heads is ", options.num_q_heads);
   }
   return RecallOf(*engine_->state_, *state_, layer, q_head);
+}
+
+Status Sequence::Save(const std::string& path, std::span<const std::byte> fingerprint) {
+  return SaveSnapshot(*engine_->state_, state_.get(), path, fingerprint);
+}
+
+Result<std::unique_ptr<Sequence>> Sequence::Load(std::shared_ptr<Engine> engine,
+                                                 const std::string& path,
+                                                 std::span<const std::byte> fingerprint) {
+  EngineState& state = *engine->state_;
+  return LoadSnapshot(state, path, fingerprint, [&](const AttentionOptions& options) {
+    return Create(std::move(engine), options);
+  });
 }
 
 Status Sequence::SaveProfile(const std::string& json_path) const {

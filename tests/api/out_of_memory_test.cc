@@ -7,6 +7,7 @@
 // And the whole process has a limit once.
 #include "tests/api/api_fixture.h"
 #include "tests/api/refusing_memory.h"
+#include "tests/support/temporary_folder.h"
 
 #include <sys/resource.h>
 #include <unistd.h>
@@ -180,6 +181,52 @@ INSTANTIATE_TEST_SUITE_P(Options,
                                          std::tuple(HIPATTN_PREFILL_HIP, HIPATTN_SEARCH_TREE),
                                          std::tuple(HIPATTN_PREFILL_DENSE, HIPATTN_SEARCH_STAGED),
                                          std::tuple(HIPATTN_PREFILL_DENSE, HIPATTN_SEARCH_BEAM)));
+
+// A save that lacks memory leaves the earlier file, a load leaves the engine as it was.
+TEST(OutOfMemory, Snapshots) {
+  const TemporaryFolder folder;
+  const std::string path = folder.Path("text");
+  hipattn_engine_options_t options = SmallEngine();
+  options.num_threads = 2;
+  const EnginePtr engine = MakeEngine(options);
+  const SequencePtr text = MakeSequence(engine.get());
+  Arrays arrays(200);
+  ASSERT_EQ(hipattn_sequence_save(text.get(), path.c_str(), nullptr, 0), HIPATTN_OK);
+  std::string file = FileBytes(path);
+  for (const uint32_t layer : {0U, 1U}) {
+    ASSERT_EQ(Step(engine.get(), text.get(), layer, 200, arrays), HIPATTN_OK) << LastError();
+  }
+  const auto device_bytes = [&] {
+    hipattn_stats_t stats = HIPATTN_STATS_INIT;
+    EXPECT_EQ(hipattn_engine_stats(engine.get(), &stats, 0), HIPATTN_OK);
+    return stats.device_bytes;
+  };
+  for (const Refusals refusals : {Refusals::kOneByOne, Refusals::kFromThereOn}) {
+    Caller caller(refusals);
+    caller.Call(
+        "save",
+        [&] { return hipattn_sequence_save(text.get(), path.c_str(), nullptr, 0); },
+        [&] {
+          EXPECT_EQ(FileBytes(path) == file, true);
+          EXPECT_EQ(folder.NumFiles(), 1U);
+        });
+    file = FileBytes(path);
+    const uint64_t bytes = device_bytes();
+    hipattn_sequence_t* loaded = nullptr;
+    caller.Call(
+        "load",
+        [&] {
+          hipattn_sequence_destroy(loaded);  // of the call that found nothing to refuse
+          loaded = nullptr;
+          return hipattn_sequence_load(engine.get(), path.c_str(), nullptr, 0, &loaded);
+        },
+        [&] { EXPECT_EQ(device_bytes(), bytes); });
+    ASSERT_NE(loaded, nullptr);
+    const SequencePtr owned(loaded);
+    EXPECT_EQ(hipattn_sequence_length(loaded), 200U);
+    EXPECT_GT(caller.total_refused(), 50);
+  }
+}
 
 #if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
 constexpr bool kSanitized = true;  // shadow memory does not go with a limit
