@@ -42,7 +42,9 @@ Status PageRing::Finish() {
   Status status;
   for (uint32_t slot = 0; slot < FileQueue::kSlots; ++slot) {
     Status done = queue_->Wait(slot);
-    status = status.ok() ? std::move(done) : std::move(status);
+    if (status.ok()) {
+      status = std::move(done);
+    }
   }
   return status;
 }

@@ -61,22 +61,27 @@ Status PartFile::Lock() {
     if (file_.get() < 0) {
       return Failed("created");
     }
-    if (calls_.Lock(file_.get()) != 0) {
-      return errno == EWOULDBLOCK
-                 ? Status(StatusCode::kIoError,
-                          StrCat("path \"", path_, "\": another save to it is at work"))
-                 : Failed("locked");
+    const bool locked = calls_.Lock(file_.get()) == 0;
+    if (!locked && errno == EWOULDBLOCK) {
+      return {StatusCode::kIoError, StrCat("path \"", path_, "\": another save to it is at work")};
+    }
+    mine_ = true;
+    if (!locked) {
+      return Failed("locked");
     }
     struct stat opened = {};
     struct stat named = {};
     if (calls_.StatFile(file_.get(), &opened) != 0) {
       return Failed("examined");
     }
-    if (calls_.StatPath(part_.c_str(), &named) == 0 && opened.st_ino == named.st_ino &&
-        opened.st_dev == named.st_dev) {
-      mine_ = true;
+    const bool found = calls_.StatPath(part_.c_str(), &named) == 0;
+    if (!found && errno != ENOENT) {
+      return Failed("examined");
+    }
+    if (found && opened.st_ino == named.st_ino && opened.st_dev == named.st_dev) {
       return Status::Ok();
     }
+    mine_ = false;
   }
 }
 
