@@ -11,6 +11,7 @@
 #include "options.h"
 #include "prompt.h"
 #include "report.h"
+#include "saved_text.h"
 #include "session.h"
 #include "tokenizer.h"
 
@@ -85,6 +86,29 @@ Status AnswerBothWays(const Options& options,
   return {};
 }
 
+// What --save-text and --load-text keep of the prompt.
+Result<KeptText> KeepText(const Options& options,
+                          const GgufFile& file,
+                          const ChatTemplate& chat_template,
+                          const std::vector<int32_t>& prompt,
+                          Tokenizer& tokenizer) {
+  Options asked_nothing = options;
+  if (!options.prompt.empty() || !options.prompt_file.empty()) {
+    asked_nothing.question.clear();
+  }
+  const size_t no_limit = SIZE_MAX;
+  const Result<std::vector<int32_t>> without =
+      MakePrompt(asked_nothing, chat_template, no_limit, tokenizer);
+  if (!without.ok()) {
+    return without.status();
+  }
+  const size_t tokens = SavedTokens(prompt, without.value());
+  if (tokens == 0) {
+    return Status::Error("the prompt has too few tokens before its question to be saved or loaded");
+  }
+  return KeptText{tokens, TextFingerprint(file, std::span(prompt).first(tokens))};
+}
+
 // Reads the prompt once, or densely first, and answers each time. The last sequence stays.
 Result<Sequence> ReadAndAnswer(const Options& options,
                                const std::vector<int32_t>& prompt,
@@ -154,6 +178,14 @@ Status Run(const Options& options) {
   }
   if (!options.patterns.empty()) {
     RUN_RETURN_IF_ERROR(LoadPatterns(session.value()->engine(), options.patterns));
+  }
+  if (!options.save_text.empty() || !options.load_text.empty()) {
+    Result<KeptText> kept =
+        KeepText(options, file.value(), chat_template, prompt.value(), tokenizer.value());
+    if (!kept.ok()) {
+      return kept.status();
+    }
+    session.value()->SetKeptText(std::move(kept.value()));
   }
   Report report;
   report.threads = session.value()->num_threads();

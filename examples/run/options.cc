@@ -210,6 +210,18 @@ void AddPrefillOptions(CLI::App& app, Options* o) {
       ->excludes("--compare");
 }
 
+void AddTextOptions(CLI::App& app, Options* o) {
+  CLI::Option* const save =
+      app.add_option("--save-text",
+                     o->save_text,
+                     "write what was read before the question to this file, for --load-text");
+  app.add_option("--load-text",
+                 o->load_text,
+                 "take what comes before the question from this file instead of reading it; the "
+                 "model and that part of the prompt must be those of --save-text")
+      ->excludes(save);
+}
+
 void AddProgramOptions(CLI::App& app, Options* o) {
   app.add_option("--threads", o->threads, "0 = all processors that may be used")
       ->check(CLI::Range(0U, 1024U))
@@ -245,6 +257,10 @@ std::string Contradiction(const Options& options) {
   if (options.compare_prefill && options.prefill == HIPATTN_PREFILL_DENSE) {
     return "--compare-prefill needs a --prefill other than dense";
   }
+  const bool keeps_text = !options.save_text.empty() || !options.load_text.empty();
+  if (keeps_text && (options.depth != 0 || options.compare_prefill)) {
+    return "--save-text and --load-text go with neither --depth nor --compare-prefill";
+  }
   return "";
 }
 
@@ -259,6 +275,7 @@ std::optional<int> ParseOptions(int argc, char** argv, Options* options) {
   AddGenerationOptions(app, options);
   AddAttentionOptions(app, options);
   AddPrefillOptions(app, options);
+  AddTextOptions(app, options);
   AddProgramOptions(app, options);
   try {
     app.parse(argc, argv);

@@ -54,6 +54,9 @@ struct Options {
   std::string patterns;
   bool compare_prefill = false;
 
+  std::string save_text;
+  std::string load_text;
+
   uint32_t threads = 0;
   uint32_t ctx_chunk = 512;
   uint64_t depth = 0;

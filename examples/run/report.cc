@@ -102,6 +102,9 @@ json AnswerToJson(const NamedAnswer& named) {
 json ReadingToJson(const Reading& reading) {
   const std::optional<double> density = reading.density();
   return {
+      {"saved_tokens", reading.saved_tokens},
+      {"save_seconds", reading.save_seconds},
+      {"load_seconds", reading.load_seconds},
       {"prefill", reading.prefill},
       {"prefill_seconds", reading.seconds},
       {"prefill_cpu_seconds", reading.cpu_seconds},
@@ -196,6 +199,19 @@ std::string FormatSummary(const Report& report) {
                   " tok/s), ",
                   report.threads,
                   " threads\n");
+    if (reading.load_seconds > 0) {
+      text += Concat("text: ",
+                     reading.saved_tokens,
+                     " of them loaded in ",
+                     Fixed(reading.load_seconds, 3),
+                     " s\n");
+    } else if (reading.save_seconds > 0) {
+      text += Concat("text: ",
+                     reading.saved_tokens,
+                     " of them saved in ",
+                     Fixed(reading.save_seconds, 3),
+                     " s more\n");
+    }
     if (reading.dense_tiles > 0) {
       text += Concat("prefill ", reading.prefill, ": density ", Percent(*reading.density()));
       text +=

@@ -5,6 +5,7 @@
 #include "matrix_product.h"
 #include "progress.h"
 #include "sampler.h"
+#include "saved_text.h"
 
 #include <algorithm>
 #include <chrono>
@@ -86,11 +87,41 @@ std::optional<double> Reading::density() const {
   return prefill == PrefillName(HIPATTN_PREFILL_DENSE) ? std::optional(1.0) : std::nullopt;
 }
 
+Result<Sequence> Session::BeginText(uint32_t prefill_mode, Reading* reading) {
+  const hipattn_attention_options_t attention =
+      MakeAttentionOptions(options_, options_.attention, prefill_mode);
+  if (options_.load_text.empty()) {
+    return CreateSequence(engine_, attention);
+  }
+  const Clock::time_point begin = Clock::now();
+  Result<Sequence> sequence = LoadText(engine_, options_.load_text, kept_.fingerprint, attention);
+  reading->load_seconds = SecondsSince(begin);
+  reading->saved_tokens = kept_.tokens;
+  return sequence;
+}
+
+Status Session::ReadRest(const Sequence& sequence,
+                         std::span<const int32_t> prompt,
+                         Reading* reading) {
+  const auto rest = [&] {
+    return prompt.subspan(hipattn_sequence_length(sequence.get()) - options_.depth);
+  };
+  if (options_.save_text.empty()) {
+    return ReadChunks(sequence.get(), rest(), true);
+  }
+  RUN_RETURN_IF_ERROR(ReadChunks(sequence.get(), prompt.first(kept_.tokens), false));
+  const Clock::time_point begin = Clock::now();
+  RUN_RETURN_IF_ERROR(SaveText(sequence, options_.save_text, kept_.fingerprint));
+  reading->save_seconds = SecondsSince(begin);
+  reading->saved_tokens = kept_.tokens;
+  return ReadChunks(sequence.get(), rest(), true);
+}
+
 Result<Sequence> Session::ReadPrompt(const std::vector<int32_t>& prompt,
                                      uint32_t prefill_mode,
                                      Reading* reading) {
-  Result<Sequence> sequence =
-      CreateSequence(engine_, MakeAttentionOptions(options_, options_.attention, prefill_mode));
+  *reading = {};
+  Result<Sequence> sequence = BeginText(prefill_mode, reading);
   if (!sequence.ok()) {
     return sequence;
   }
@@ -110,10 +141,10 @@ Result<Sequence> Session::ReadPrompt(const std::vector<int32_t>& prompt,
   const double cpu_begin = CpuSeconds();
   const Clock::time_point begin = Clock::now();
   if (status.ok()) {
-    status = ReadChunks(handle, prompt);
+    status = ReadRest(sequence.value(), prompt, reading);
   }
-  const double seconds = SecondsSince(begin);
-  const double cpu_seconds = CpuSeconds() - cpu_begin;
+  reading->seconds = SecondsSince(begin) - reading->save_seconds + reading->load_seconds;
+  reading->cpu_seconds = CpuSeconds() - cpu_begin;
   if (!status.ok()) {
     return status;
   }
@@ -121,24 +152,24 @@ Result<Sequence> Session::ReadPrompt(const std::vector<int32_t>& prompt,
   if (!stats.ok()) {
     return stats.status();
   }
-  *reading = {PrefillName(prefill_mode),
-              seconds,
-              cpu_seconds,
-              stats.value().prefill_tiles,
-              stats.value().prefill_dense_tiles,
-              stats.value().prefill_recall};
+  reading->prefill = PrefillName(prefill_mode);
+  reading->tiles = stats.value().prefill_tiles;
+  reading->dense_tiles = stats.value().prefill_dense_tiles;
+  reading->recall = stats.value().prefill_recall;
   return sequence;
 }
 
-Status Session::ReadChunks(hipattn_sequence_t* sequence, const std::vector<int32_t>& prompt) {
-  Progress progress("reading the prompt", prompt.size(), options_.quiet);
-  for (size_t done = 0; done < prompt.size();) {
-    const size_t count = std::min(forward_->max_chunk_tokens(), prompt.size() - done);
-    const bool last = done + count == prompt.size();
+Status Session::ReadChunks(hipattn_sequence_t* sequence,
+                           std::span<const int32_t> tokens,
+                           bool last) {
+  Progress progress("reading the prompt", tokens.size(), options_.quiet);
+  for (size_t done = 0; done < tokens.size();) {
+    const size_t count = std::min(forward_->max_chunk_tokens(), tokens.size() - done);
+    const bool end = done + count == tokens.size();
     RUN_RETURN_IF_ERROR(forward_->Run(sequence,
-                                      std::span(prompt).subspan(done, count),
+                                      tokens.subspan(done, count),
                                       Phase::kPrefill,
-                                      last ? prompt_logits_.data() : nullptr));
+                                      last && end ? prompt_logits_.data() : nullptr));
     done += count;
     progress.Update(done);
   }

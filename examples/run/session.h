@@ -15,12 +15,15 @@
 #include "tokenizer.h"
 #include "workers.h"
 
+#include <cstddef>
 #include <cstdint>
 #include <functional>
 #include <memory>
 #include <optional>
+#include <span>
 #include <string>
 #include <string_view>
+#include <utility>
 #include <vector>
 
 namespace hipattn_run {
@@ -55,8 +58,17 @@ struct Reading {
   // Share of softmax mass that the masks attended, with --verify-recall; NaN: not known.
   double recall = 0;
   bool same_answer = true;  // as after the first reading
+  size_t saved_tokens = 0;  // of the prompt, to a file or from one
+  double save_seconds = 0;  // 0: not saved; no part of `seconds`
+  double load_seconds = 0;  // 0: not loaded; a part of `seconds`
 
   std::optional<double> density() const;  // nullopt: not known
+};
+
+// The part of a prompt that --save-text and --load-text keep.
+struct KeptText {
+  size_t tokens = 0;
+  std::vector<std::byte> fingerprint;
 };
 
 class Session {
@@ -65,6 +77,9 @@ class Session {
   static Result<std::unique_ptr<Session>> Create(const LlamaModel& model,
                                                  const Tokenizer& tokenizer,
                                                  const Options& options);
+
+  // What ReadPrompt saves or loads where the options say so.
+  void SetKeptText(KeptText kept) { kept_ = std::move(kept); }
 
   // Reads --depth random tokens and the prompt. Afterwards Generate can be called.
   // *reading is set.
@@ -84,7 +99,12 @@ class Session {
   Session(const LlamaModel& model, const Tokenizer& tokenizer, const Options& options)
       : model_(model), tokenizer_(tokenizer), options_(options) {}
   Status Start();
-  Status ReadChunks(hipattn_sequence_t* sequence, const std::vector<int32_t>& prompt);
+  // Without the kept text, or with it from its file.
+  Result<Sequence> BeginText(uint32_t prefill_mode, Reading* reading);
+  // What is left of the prompt, with the save on the way.
+  Status ReadRest(const Sequence& sequence, std::span<const int32_t> prompt, Reading* reading);
+  // `last`: the prediction after the tokens is wanted.
+  Status ReadChunks(hipattn_sequence_t* sequence, std::span<const int32_t> tokens, bool last);
   Status FillWithRandomTokens(hipattn_sequence_t* sequence);
   // One decode step: the prediction after `token` goes to `logits`.
   Status Step(const Sequence& sequence, int32_t token, std::vector<float>* logits, Answer* answer);
@@ -96,6 +116,7 @@ class Session {
   std::unique_ptr<Workers> workers_;
   std::unique_ptr<LlamaForward> forward_;
   std::vector<float> prompt_logits_;
+  KeptText kept_;
 };
 
 }  // namespace hipattn_run

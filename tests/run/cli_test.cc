@@ -80,7 +80,9 @@ TEST_F(Cli, HelpShowsEveryOption) {
                              "--prefill-threshold",
                              "--prefill-skip",
                              "--patterns",
-                             "--compare-prefill"}) {
+                             "--compare-prefill",
+                             "--save-text",
+                             "--load-text"}) {
     EXPECT_NE(result.out.find(option), std::string::npos) << option;
   }
   EXPECT_NE(result.out.find("=512"), std::string::npos);
@@ -173,6 +175,60 @@ TEST_F(Cli, SketchesMayBeWidenedOrLeftOut) {
   EXPECT_NE(narrow.exit_code, 0);
   EXPECT_NE(narrow.err.find("rerank_tokens is 256"), std::string::npos) << narrow.err;
   EXPECT_NE(RunTiny({"--prompt", "Hello", "--rerank-tokens", "some"}).exit_code, 0);
+}
+
+// The answer of a process that reads the document is that of one that loads it, and of one that
+// does neither.
+TEST_F(Cli, ATextIsSavedAndLoadedAgain) {
+  const std::string document = folder_.File("document.txt");
+  testing::WriteFile(document, std::string(150, 'a') + " then the end\n");
+  const std::string text = folder_.File("text");
+  const std::string report = folder_.File("result.json");
+  for (const char* attention : {"dense", "sparse"}) {
+    const auto answer = [&](const std::string& question, std::vector<std::string> arguments) {
+      arguments.insert(arguments.end(),
+                       {"--prompt-file", document, "--ignore-end", "--attention", attention});
+      arguments.insert(arguments.end(), {"--json", report, "--question", question});
+      return RunTiny(std::move(arguments));
+    };
+    const ProgramResult plain = answer("What then?", {});
+    ASSERT_EQ(plain.exit_code, 0) << plain.err;
+    const ProgramResult saving = answer("What then?", {"--save-text", text});
+    ASSERT_EQ(saving.exit_code, 0) << saving.err;
+    EXPECT_EQ(saving.out, plain.out);
+    const size_t saved = json::parse(testing::ReadFile(report)).at("saved_tokens");
+    EXPECT_GT(saved, 100U);
+    EXPECT_EQ(saved % 16, 0U);
+    const ProgramResult loading = answer("What then?", {"--load-text", text});
+    ASSERT_EQ(loading.exit_code, 0) << loading.err;
+    EXPECT_EQ(loading.out, plain.out);
+    EXPECT_NE(loading.err.find("tokens in"), std::string::npos);
+    EXPECT_NE(loading.err.find("of them loaded in"), std::string::npos) << loading.err;
+    const json loaded = json::parse(testing::ReadFile(report));
+    EXPECT_EQ(loaded.at("saved_tokens"), saved);
+    EXPECT_GT(loaded.at("load_seconds"), 0.0);
+    const ProgramResult other = answer("Who else?", {"--load-text", text});
+    EXPECT_EQ(other.exit_code, 0) << other.err;
+    EXPECT_EQ(other.out, answer("Who else?", {}).out) << "another question of the same text";
+  }
+}
+
+TEST_F(Cli, ATextIsLoadedWithItsOwnPromptOnly) {
+  const std::string text = folder_.File("text");
+  const std::string prompt = "A prompt that has some twenty tokens or more in all.";
+  ASSERT_EQ(RunTiny({"--prompt", prompt, "--save-text", text}).exit_code, 0);
+  EXPECT_EQ(RunTiny({"--prompt", prompt, "--load-text", text}).exit_code, 0);
+  ExpectFailure(RunTiny({"--prompt", "Another" + prompt, "--load-text", text}), 1, "fingerprint");
+  ExpectFailure(
+      RunTiny({"--prompt", prompt, "--load-text", text, "--kv-dtype", "f32"}), 1, "kv_dtype is");
+  ExpectFailure(RunTiny({"--prompt", prompt, "--load-text", text + "2"}), 1, "cannot be opened");
+  ExpectFailure(
+      RunTiny({"--prompt", prompt, "--save-text", "/dev/null/t"}), 1, "cannot be created");
+  ExpectFailure(
+      RunTiny({"--prompt", prompt, "--save-text", text, "--load-text", text}), 2, "--save-text");
+  ExpectFailure(RunTiny({"--prompt", prompt, "--save-text", text, "--depth", "9"}), 2, "--depth");
+  testing::WriteFile(text, "damaged");
+  ExpectFailure(RunTiny({"--prompt", prompt, "--load-text", text}), 1, "HIPATTN_CORRUPT");
 }
 
 TEST_F(Cli, AHeadProfileIsWrittenAndReadAgain) {
