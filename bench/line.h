@@ -82,6 +82,7 @@ void RegisterPrefill();
 void RegisterSparsePrefill();
 void RegisterMerge();
 void RegisterSteps();
+void RegisterSnapshots();
 
 }  // namespace hipattn::bench
 

@@ -65,6 +65,7 @@ int Main(int argc, char** argv) {
   RegisterSparsePrefill();
   RegisterMerge();
   RegisterSteps();
+  RegisterSnapshots();
   benchmark::RunSpecifiedBenchmarks();
   benchmark::Shutdown();
   return 0;
