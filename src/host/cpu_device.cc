@@ -1,17 +1,21 @@
 // SPDX-License-Identifier: Apache-2.0
 // SPDX-FileCopyrightText: The hipattn authors
 //
-// The CPU device: ordinary memory, ops that complete before their submission returns.
+// The CPU device: ordinary memory, one address for host and device. Stream 0 runs what is submitted
+// on the submitting thread before it returns: the host of a CPU engine has nothing better to do
+// than to take part, and waking another thread costs more than a small op. Other streams are
+// threads of their own.
 #include "base/int_math.h"
 #include "device/device.h"
 #include "device/registry.h"
 #include "host/executors.h"
 #include "host/host_memory_linux.h"
+#include "host/stream_set.h"
 
-#include <atomic>
 #include <cstdlib>
 #include <cstring>
 #include <string>
+#include <vector>
 
 namespace hipattn::host {
 namespace {
@@ -24,12 +28,18 @@ class CpuDevice : public device::Device {
   CpuDevice(std::unique_ptr<device::HostMemory> memory,
             const device::OpTable& ops,
             unsigned num_threads)
-      : memory_(std::move(memory)), ops_(ops), executor_(CreateExecutor(num_threads)) {}
+      : memory_(std::move(memory)),
+        ops_(ops),
+        executor_(CreateExecutor(num_threads)),
+        streams_(/*in_place=*/true, [this](const device::Memory& freed) { GiveBack(freed); }) {}
 
   const char* name() const override { return ops_.name; }
   const device::OpTable& ops() const override { return ops_; }
   device::Executor& executor() override { return *executor_; }
   device::HostMemory& host_memory() override { return *memory_; }
+  device::Capabilities capabilities() const override {
+    return {true, true, true, UINT64_MAX, device::HostMemory::kAnyNode};
+  }
 
   Result<device::Buffer> Allocate(device::MemoryKind kind, size_t bytes) override {
     if (bytes == 0) {
@@ -44,47 +54,66 @@ class CpuDevice : public device::Device {
         return OutOfMemory("the system refused ", bytes, " bytes of memory");
       }
     }
-    return device::Buffer(this, data, bytes, kind);
+    std::byte* const alias = kind == device::MemoryKind::kPinned ? nullptr : data;
+    return device::Buffer(this, {data, alias, bytes, kind});
   }
+
+  Result<device::StreamId> CreateStream(int priority) override { return streams_.Create(priority); }
 
   Result<device::Ticket> Copy(device::StreamId stream,
                               std::span<const device::CopyPiece> pieces) override {
-    for (const device::CopyPiece& piece : pieces) {
-      std::memcpy(piece.dst, piece.src, piece.bytes);
+    if (streams_.in_place(stream)) {
+      return streams_.RunInPlace([&] { Move(pieces); });
     }
-    return NextTicket(stream);
+    return streams_.Push(stream, [kept = std::vector(pieces.begin(), pieces.end())] {
+      Move(kept);
+      return Status::Ok();
+    });
   }
 
-  Status Sync(device::Ticket /*ticket*/) override { return Status::Ok(); }
-  Status Wait(device::StreamId /*stream*/, device::Ticket /*ticket*/) override {
-    return Status::Ok();
+  device::Ticket Everything() override { return streams_.Everything(); }
+  bool Done(device::Ticket ticket) override { return streams_.Done(ticket); }
+  Status Sync(device::Ticket ticket) override { return streams_.Sync(ticket); }
+  Status Wait(device::StreamId stream, device::Ticket ticket) override {
+    return streams_.Wait(stream, ticket);
   }
 
- protected:
   Result<device::Ticket> Submit(device::StreamId stream,
-                                SubmitFn submit,
-                                const void* call) override {
-    submit(device::OpContext{executor_.get(), nullptr}, call);
-    return NextTicket(stream);
+                                const device::Submission& submission) override {
+    const device::OpContext context = {executor_.get(), nullptr};
+    if (streams_.in_place(stream)) {
+      return streams_.RunInPlace([&] { submission.run(context, submission.call); });
+    }
+    return streams_.Push(stream,
+                         [run = submission.run, context, call = device::KeptCall(submission)] {
+                           run(context, call.data());
+                           return Status::Ok();
+                         });
   }
 
-  void Free(device::MemoryKind /*kind*/, std::byte* data, size_t bytes) override {
-    if (bytes >= kMapFromBytes) {
-      memory_->Unmap(data, bytes);
-    } else {
-      std::free(data);
-    }
+  void Free(const device::Memory& memory, device::Ticket after) override {
+    streams_.FreeLater(memory, after);
   }
 
  private:
-  device::Ticket NextTicket(device::StreamId stream) {
-    return {stream, sequence_.fetch_add(1, std::memory_order_relaxed) + 1};
+  static void Move(std::span<const device::CopyPiece> pieces) {
+    for (const device::CopyPiece& piece : pieces) {
+      std::memcpy(piece.dst, piece.src, piece.bytes);
+    }
+  }
+
+  void GiveBack(const device::Memory& memory) {
+    if (memory.bytes >= kMapFromBytes) {
+      memory_->Unmap(memory.data, memory.bytes);
+    } else {
+      std::free(memory.data);
+    }
   }
 
   std::unique_ptr<device::HostMemory> memory_;
   const device::OpTable& ops_;
   std::unique_ptr<device::Executor> executor_;
-  std::atomic<uint64_t> sequence_{0};
+  StreamSet streams_;  // goes first: its last work needs the rest
 };
 
 }  // namespace

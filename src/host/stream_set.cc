@@ -1,0 +1,212 @@
+// SPDX-License-Identifier: Apache-2.0
+// SPDX-FileCopyrightText: The hipattn authors
+#include "host/stream_set.h"
+
+#include <sys/resource.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <exception>
+#include <new>
+#include <system_error>
+#include <utility>
+
+namespace hipattn::host {
+namespace {
+
+constexpr int kBackgroundNice = 10;  // about a tenth of a thread's share beside one of nice 0
+
+Status RunJob(const StreamSet::Job& job) {
+  try {
+    return job();
+  } catch (const std::bad_alloc&) {
+    return {StatusCode::kOutOfMemory, "no memory left"};
+  } catch (const std::exception& error) {  // of std or TBB
+    return {StatusCode::kDeviceError, error.what()};
+  }
+}
+
+}  // namespace
+
+StreamSet::StreamSet(bool in_place, Free free) : in_place_(in_place), free_(std::move(free)) {
+  streams_.push_back(std::make_unique<Stream>());
+}
+
+StreamSet::~StreamSet() {
+  {
+    const std::lock_guard<std::mutex> lock(mutex_);
+    stop_ = true;
+    for (const auto& stream : streams_) {
+      stream->came.notify_all();
+    }
+  }
+  for (const auto& stream : streams_) {
+    if (stream->thread.joinable()) {
+      stream->thread.join();
+    }
+  }
+}
+
+Result<device::StreamId> StreamSet::Create(int priority) {
+  const std::lock_guard<std::mutex> lock(mutex_);
+  streams_.push_back(std::make_unique<Stream>());
+  streams_.back()->priority = priority;
+  return static_cast<device::StreamId>(streams_.size() - 1);
+}
+
+Status StreamSet::CheckStream(device::StreamId stream) const {
+  if (stream >= streams_.size()) {
+    return InvalidArgument("stream is ", stream, "; the device has ", streams_.size());
+  }
+  return Status::Ok();
+}
+
+Status StreamSet::CheckTicket(device::Ticket ticket) const {
+  if (ticket.stream != device::kEveryStream) {
+    HIPATTN_RETURN_IF_ERROR(CheckStream(ticket.stream));
+  }
+  if (ticket.sequence > last_number_) {
+    return InvalidArgument(
+        "ticket.sequence is ", ticket.sequence, "; the last one given out is ", last_number_);
+  }
+  return Status::Ok();
+}
+
+bool StreamSet::Reached(device::Ticket ticket) const {
+  const auto reached = [&](const std::unique_ptr<Stream>& stream) {
+    return stream->queue.empty() || stream->queue.front().number > ticket.sequence;
+  };
+  return ticket.stream == device::kEveryStream
+             ? std::all_of(streams_.begin(), streams_.end(), reached)
+             : reached(streams_[ticket.stream]);
+}
+
+Status StreamSet::Enqueue(device::StreamId stream, Item item) {
+  Stream& s = *streams_[stream];
+  if (!s.thread.joinable()) {
+    try {
+      s.thread = std::thread([this, &s] { Work(&s); });
+    } catch (const std::system_error& error) {
+      return {StatusCode::kUnavailable,
+              StrCat("no thread for stream ", stream, ": ", error.what())};
+    }
+  }
+  s.queue.push_back(std::move(item));
+  s.came.notify_one();
+  return Status::Ok();
+}
+
+Result<device::Ticket> StreamSet::Push(device::StreamId stream, Job job) {
+  const std::lock_guard<std::mutex> lock(mutex_);
+  HIPATTN_RETURN_IF_ERROR(CheckStream(stream));
+  HIPATTN_RETURN_IF_ERROR(fault_);
+  HIPATTN_RETURN_IF_ERROR(Enqueue(stream, {last_number_ + 1, std::move(job), {}}));
+  return device::Ticket{stream, ++last_number_};
+}
+
+Status StreamSet::BeginInPlace() {
+  std::unique_lock<std::mutex> lock(mutex_);
+  reached_.wait(lock, [&] {
+    return std::all_of(in_place_waits_.begin(), in_place_waits_.end(), [&](device::Ticket ticket) {
+      return Reached(ticket);
+    });
+  });
+  in_place_waits_.clear();
+  return fault_;
+}
+
+device::Ticket StreamSet::Issue() {
+  const std::lock_guard<std::mutex> lock(mutex_);
+  return {0, ++last_number_};
+}
+
+Status StreamSet::Wait(device::StreamId stream, device::Ticket ticket) {
+  const std::lock_guard<std::mutex> lock(mutex_);
+  HIPATTN_RETURN_IF_ERROR(CheckStream(stream));
+  HIPATTN_RETURN_IF_ERROR(CheckTicket(ticket));
+  HIPATTN_RETURN_IF_ERROR(fault_);
+  if (Reached(ticket)) {
+    return Status::Ok();
+  }
+  if (in_place(stream)) {
+    in_place_waits_.push_back(ticket);
+    return Status::Ok();
+  }
+  HIPATTN_RETURN_IF_ERROR(Enqueue(stream, {last_number_ + 1, {}, ticket}));
+  ++last_number_;
+  return Status::Ok();
+}
+
+device::Ticket StreamSet::Everything() {
+  const std::lock_guard<std::mutex> lock(mutex_);
+  return {device::kEveryStream, last_number_};
+}
+
+bool StreamSet::Done(device::Ticket ticket) {
+  const std::lock_guard<std::mutex> lock(mutex_);
+  return CheckTicket(ticket).ok() && Reached(ticket);
+}
+
+Status StreamSet::Sync(device::Ticket ticket) {
+  std::unique_lock<std::mutex> lock(mutex_);
+  HIPATTN_RETURN_IF_ERROR(CheckTicket(ticket));
+  reached_.wait(lock, [&] { return Reached(ticket); });
+  return fault_;
+}
+
+void StreamSet::FreeLater(const device::Memory& memory, device::Ticket after) noexcept {
+  {
+    std::unique_lock<std::mutex> lock(mutex_);
+    if (!Reached(after)) {
+      try {
+        frees_.push_back({after, memory});
+        return;
+      } catch (const std::bad_alloc&) {
+        reached_.wait(lock, [&] { return Reached(after); });
+      }
+    }
+  }
+  free_(memory);
+}
+
+std::vector<StreamSet::PendingFree>::iterator StreamSet::FirstDue() {
+  return std::partition(frees_.begin(), frees_.end(), [&](const PendingFree& pending) {
+    return !Reached(pending.after);
+  });
+}
+
+void StreamSet::Work(Stream* stream) {
+  std::unique_lock<std::mutex> lock(mutex_);
+  if (stream->priority < 0) {
+    // Best effort: a refusal costs fairness, no result.
+    static_cast<void>(setpriority(PRIO_PROCESS, static_cast<id_t>(gettid()), kBackgroundNice));
+  }
+  while (true) {
+    stream->came.wait(lock, [&] { return stop_ || !stream->queue.empty(); });
+    if (stream->queue.empty()) {
+      return;
+    }
+    Item& item = stream->queue.front();  // stays where it is while others are added behind it
+    if (!item.job) {
+      reached_.wait(lock, [&] { return Reached(item.awaited); });
+    } else if (fault_.ok()) {
+      lock.unlock();
+      Status status = RunJob(item.job);
+      lock.lock();
+      if (fault_.ok()) {
+        fault_ = std::move(status);
+      }
+    }
+    stream->queue.pop_front();
+    for (auto due = FirstDue(); due != frees_.end(); due = FirstDue()) {
+      const device::Memory memory = frees_.back().memory;
+      frees_.pop_back();
+      lock.unlock();
+      free_(memory);
+      lock.lock();
+    }
+    reached_.notify_all();
+  }
+}
+
+}  // namespace hipattn::host
