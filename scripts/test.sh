@@ -105,7 +105,7 @@ stage build build dev
 [ ${#failed[@]} -eq 0 ] || die "failed: ${failed[*]}"
 if [ "$mode" != quick ]; then
   stage asan-ubsan sanitized asan-ubsan
-  stage tsan sanitized tsan -R 'Thread|Executor|Engine|Cancel|CApi|SlotPool|Log'
+  stage tsan sanitized tsan -R 'Thread|Executor|Engine|Cancel|CApi|SlotPool|Log|Device|seeded'
   if [ "$mode" = long ]; then stage fuzz fuzz; else stage fuzz fuzz -LE long; fi
   [ "$mode" != long ] || stage tidy run_ctest dev -L tidy
 fi

@@ -11,6 +11,8 @@
 
 #include <chrono>
 #include <cstdint>
+#include <new>
+#include <type_traits>
 #include <vector>
 
 namespace hipattn::engine {
@@ -107,6 +109,22 @@ template <typename Params>
 Status LaunchAndSync(EngineState& engine, device::Op<Params> op, const Params& params) {
   HIPATTN_ASSIGN_OR_RETURN(const device::Ticket ticket, engine.device->Launch(0, op, params));
   return engine.device->Sync(ticket);
+}
+
+// The same for a single job.
+template <typename Params, typename Job>
+Status LaunchOneAndSync(EngineState& engine,
+                        device::Op<Params> op,
+                        const Job& job,
+                        const Params& params) {
+  static_assert(std::is_trivially_copyable_v<Job> && sizeof(Job) <= JobSlots::kSlotBytes);
+  HIPATTN_ASSIGN_OR_RETURN(std::byte* const slot, engine.job_slots.Take(*engine.device));
+  Params one = params;
+  one.jobs = new (slot) Job(job);
+  one.num_jobs = 1;
+  Status status = LaunchAndSync(engine, op, one);
+  engine.job_slots.Give(slot);
+  return status;
 }
 
 // Copies a few pieces, in order with the ops.

@@ -54,6 +54,11 @@ Result<std::shared_ptr<Engine>> Engine::Create(const EngineOptions& options,
   }
   HIPATTN_ASSIGN_OR_RETURN(std::unique_ptr<device::Device> device,
                            device::CreateCpuDevice({options.num_threads, instruction_set}));
+  return CreateOn(std::move(device), options);
+}
+
+Result<std::shared_ptr<Engine>> Engine::CreateOn(std::unique_ptr<device::Device> device,
+                                                 const EngineOptions& options) {
   EngineOptions chosen = options;
   chosen.device = DeviceKind::kCpu;
   chosen.num_threads = device->executor().concurrency();

@@ -26,6 +26,10 @@
 #include <string_view>
 #include <vector>
 
+namespace hipattn::device {
+class Device;
+}  // namespace hipattn::device
+
 namespace hipattn::engine {
 
 class Sequence;
@@ -91,6 +95,9 @@ class Engine : public std::enable_shared_from_this<Engine> {
   // in options(). instruction_set as in CpuDeviceOptions, for tests.
   static Result<std::shared_ptr<Engine>> Create(const EngineOptions& options,
                                                 std::string_view instruction_set = {});
+  // On a device that is there already: an emulated, watched or faulty one of the tests.
+  static Result<std::shared_ptr<Engine>> CreateOn(std::unique_ptr<device::Device> device,
+                                                  const EngineOptions& options);
   ~Engine();
   Engine(const Engine&) = delete;
   Engine& operator=(const Engine&) = delete;

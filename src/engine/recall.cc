@@ -38,8 +38,8 @@ Status ScoreForEach(EngineState& engine,
                                       scores->data(),
                                       blocks.size()};
   const device::ScoreSketchParams params = {
-      &job, 1, options.head_dim, options.block_tokens, options.softmax_scale};
-  return LaunchAndSync(engine, engine.device->ops().score_sketches, params);
+      nullptr, 0, options.head_dim, options.block_tokens, options.softmax_scale};
+  return LaunchOneAndSync(engine, engine.device->ops().score_sketches, job, params);
 }
 
 // Natural log of the masses of the keys of `blocks` inside the searchable range, by attending each
@@ -167,8 +167,9 @@ Status EstimateBySummaries(EngineState& engine,
         layer.search_q.data() + uint64_t{kv_head} * group * options.head_dim,
         log_mass.data() + size_t{level} * group};
     const device::EstimateParams params = {
-        &job, 1, options.head_dim, group, options.softmax_scale, options.logit_softcap};
-    HIPATTN_RETURN_IF_ERROR(LaunchAndSync(engine, engine.device->ops().estimate_nodes, params));
+        nullptr, 0, options.head_dim, group, options.softmax_scale, options.logit_softcap};
+    HIPATTN_RETURN_IF_ERROR(
+        LaunchOneAndSync(engine, engine.device->ops().estimate_nodes, job, params));
   }
   std::vector<float> masses(plan.num_levels());
   for (uint32_t g = 0; g < group; ++g) {

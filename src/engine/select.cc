@@ -69,8 +69,8 @@ Status ScoreByKeys(const SelectContext& context,
                                     rows,
                                     nullptr,
                                     key_scores};
-  const device::ScoreKeysParams params = {context.engine.pool.view(), {}, &job, 1};
-  HIPATTN_RETURN_IF_ERROR(LaunchAndSync(context.engine, device.ops().score_keys, params));
+  const device::ScoreKeysParams params = {context.engine.pool.view(), {}, nullptr, 0};
+  HIPATTN_RETURN_IF_ERROR(LaunchOneAndSync(context.engine, device.ops().score_keys, job, params));
   for (size_t i = 0, begin = 0; i < ends.size(); begin = ends[i++]) {
     float best = -std::numeric_limits<float>::infinity();
     for (size_t t = begin; t < ends[i]; ++t) {
@@ -97,8 +97,8 @@ Status ScoreBySketch(const SelectContext& context, const device::QueryRows& rows
                                       head->scores.data(),
                                       0};
   const device::ScoreSketchParams params = {
-      &job, 1, options.head_dim, options.block_tokens, options.softmax_scale};
-  return LaunchAndSync(context.engine, device.ops().score_sketches, params);
+      nullptr, 0, options.head_dim, options.block_tokens, options.softmax_scale};
+  return LaunchOneAndSync(context.engine, device.ops().score_sketches, job, params);
 }
 
 // What the tree keeps for sketches to choose from; all of the text when the head is scanned.
@@ -186,8 +186,8 @@ Status RunProbes(const SelectContext& context,
                                       rotate ? head->row_pos.data() : nullptr,
                                       head->scores.data()};
     const device::ScoreKeysParams params = {
-        context.engine.pool.view(), rotate ? context.engine.rope : device::Rope{}, &job, 1};
-    HIPATTN_RETURN_IF_ERROR(LaunchAndSync(context.engine, device.ops().score_keys, params));
+        context.engine.pool.view(), rotate ? context.engine.rope : device::Rope{}, nullptr, 0};
+    HIPATTN_RETURN_IF_ERROR(LaunchOneAndSync(context.engine, device.ops().score_keys, job, params));
     walk->Accept({head->scores.data(), batch.tokens.size()});
   }
   read->keys += walk->keys_scored();
@@ -235,8 +235,8 @@ Status ScoreNodes(EngineState& engine,
                                 rows,
                                 scores->data()};
   const device::ScoreParams params = {
-      &job, 1, engine.options.head_dim, sequence.context.has_spread ? 1U : 0U};
-  return LaunchAndSync(engine, engine.device->ops().score_nodes, params);
+      nullptr, 0, engine.options.head_dim, sequence.context.has_spread ? 1U : 0U};
+  return LaunchOneAndSync(engine, engine.device->ops().score_nodes, job, params);
 }
 
 core::BeamConfig BeamConfigOf(const AttentionOptions& options, bool prefill) {

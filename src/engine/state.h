@@ -21,6 +21,7 @@
 #include "device/device.h"
 #include "engine/engine.h"
 #include "engine/head_store.h"
+#include "engine/job_slots.h"
 #include "engine/scratch.h"
 #include "offload/memory_budget.h"
 #include "offload/slot_pool.h"
@@ -205,6 +206,7 @@ struct EngineState {
   std::atomic<bool> cancelled{false};
   std::atomic<int64_t> scanned_heads{0};  // of all sequences, now
   AttendScratch scratch;
+  JobSlots job_slots;
 
   std::mutex stats_mutex;
   Stats stats;  // sums only; the rest is filled in when asked

@@ -1,0 +1,335 @@
+// SPDX-License-Identifier: Apache-2.0
+// SPDX-FileCopyrightText: The hipattn authors
+//
+// Engines on an emulated device, in all it may do to them: every bit as on the CPU's own.
+#include "device/registry.h"
+#include "engine/engine.h"
+#include "tests/emulated/emulated_device.h"
+#include "tests/emulated/wrapping_device.h"
+
+#include <gtest/gtest.h>
+
+#include <cstdint>
+#include <functional>
+#include <memory>
+#include <string>
+#include <utility>
+#include <vector>
+
+namespace hipattn::engine {
+namespace {
+
+constexpr uint32_t kKvHeads = 2;
+constexpr uint32_t kQHeads = 6;
+constexpr uint32_t kDim = 64;
+
+std::vector<float> Noise(uint32_t seed, uint64_t first, uint64_t rows, uint32_t heads) {
+  std::vector<float> out(rows * heads * kDim);
+  for (uint64_t i = 0; i < out.size(); ++i) {
+    uint64_t x = (first * heads * kDim + i) * 2654435761U + seed;
+    x ^= x >> 29;
+    x *= 0xbf58476d1ce4e5b9U;
+    x ^= x >> 32;
+    out[i] = static_cast<float>(x & 0xffffU) / 32768.0F - 1.0F;
+  }
+  return out;
+}
+
+EngineOptions Geometry(uint32_t num_threads) {
+  EngineOptions options;
+  options.num_layers = 1;
+  options.num_q_heads = kQHeads;
+  options.num_kv_heads = kKvHeads;
+  options.head_dim = kDim;
+  options.num_threads = num_threads;
+  options.rope_mode = 1;
+  options.rope_theta = 10000.0F;
+  options.trained_tokens = 4096;
+  options.device_kv_bytes = uint64_t{128} << 20;
+  return ResolveEngineOptions(options).value();
+}
+
+// What a run gave: everything a caller can see, in order.
+struct Seen {
+  std::vector<float> numbers;
+  std::vector<int32_t> blocks;
+  bool operator==(const Seen&) const = default;
+};
+
+// A text of an engine, and what it gave so far.
+class Text {
+ public:
+  Text(std::shared_ptr<Engine> engine, const AttentionOptions& options, Seen* seen)
+      : engine_(std::move(engine)), seen_(seen) {
+    const AttentionOptions resolved = ResolveAttentionOptions(engine_->options(), options).value();
+    sequence_ = std::move(Sequence::Create(engine_, resolved).value());
+  }
+
+  void Read(uint32_t count) {
+    const Status status = TryRead(count);
+    ASSERT_TRUE(status.ok()) << status.message();
+  }
+
+  Status TryRead(uint32_t count) {
+    const std::vector<float> q = Noise(1, length_, count, kQHeads);
+    const std::vector<float> k = Noise(2, length_, count, kKvHeads);
+    const std::vector<float> v = Noise(3, length_, count, kKvHeads);
+    std::vector<float> out(q.size());
+    std::vector<float> lse(uint64_t{count} * kQHeads);
+    Sequence* const pointer = sequence_.get();
+    AttendArgs args;
+    args.sequences = {&pointer, 1};
+    args.num_new_tokens = {&count, 1};
+    args.q = q.data();
+    args.k = k.data();
+    args.v = v.data();
+    args.out = out.data();
+    args.lse = lse.data();
+    HIPATTN_RETURN_IF_ERROR(engine_->Attend(args));
+    length_ += count;
+    seen_->numbers.insert(seen_->numbers.end(), out.begin(), out.end());
+    seen_->numbers.insert(seen_->numbers.end(), lse.begin(), lse.end());
+    return Status::Ok();
+  }
+
+  void Decode(uint32_t steps) {
+    for (uint32_t step = 0; step < steps; ++step) {
+      Read(1);
+      for (uint32_t head = 0; head < kKvHeads; ++head) {
+        const std::vector<int32_t> chosen = sequence_->Selection(0, head).value();
+        seen_->blocks.insert(seen_->blocks.end(), chosen.begin(), chosen.end());
+      }
+    }
+  }
+
+  // Estimates and truths; what is not known is 2.
+  void SeeRecall() {
+    for (uint32_t head = 0; head < kQHeads; ++head) {
+      const Recall recall = sequence_->GetRecall(0, head).value();
+      for (const float number : {recall.estimate, recall.truth, recall.audited_loss}) {
+        seen_->numbers.push_back(number == number ? number : 2.0F);
+      }
+    }
+  }
+
+  void Truncate(uint64_t length) {
+    ASSERT_TRUE(sequence_->Truncate(length).ok());
+    length_ = length;
+  }
+
+  Text Fork(uint64_t length) {
+    Text fork(*this, length);
+    fork.sequence_ = std::move(sequence_->Fork(length).value());
+    return fork;
+  }
+
+ private:
+  Text(const Text& parent, uint64_t length)
+      : engine_(parent.engine_), seen_(parent.seen_), length_(length) {}
+
+  std::shared_ptr<Engine> engine_;
+  Seen* seen_;
+  std::unique_ptr<Sequence> sequence_;
+  uint64_t length_ = 0;
+};
+
+AttentionOptions Sparse() {
+  AttentionOptions options;
+  options.decode_mode = static_cast<uint32_t>(DecodeMode::kSparse);
+  options.budget_tokens = 128;
+  options.sink_tokens = 16;
+  options.window_tokens = 96;
+  options.rerank_tokens = kNone;
+  return options;
+}
+
+AttentionOptions Prefill(PrefillMode mode) {
+  AttentionOptions options = Sparse();
+  options.prefill_mode = static_cast<uint32_t>(mode);
+  return options;
+}
+
+using Story = std::function<void(const std::shared_ptr<Engine>&, Seen*)>;
+
+void TellDense(const std::shared_ptr<Engine>& engine, Seen* seen) {
+  AttentionOptions options;
+  options.decode_mode = static_cast<uint32_t>(DecodeMode::kDense);
+  Text text(engine, options, seen);
+  text.Read(700);
+  text.Read(333);
+  text.Decode(5);
+}
+
+void TellSearch(const std::shared_ptr<Engine>& engine, const AttentionOptions& given, Seen* seen) {
+  AttentionOptions options = given;
+  options.verify_recall = 1;
+  Text text(engine, options, seen);
+  text.Read(1100);
+  text.Decode(5);  // walks that read keys ask many questions
+  text.SeeRecall();
+}
+
+void TellSketches(const std::shared_ptr<Engine>& engine, Seen* seen) {
+  AttentionOptions options = Sparse();
+  options.rerank_tokens = 0;
+  options.audit_interval = 4;
+  options.verify_recall = 1;
+  Text text(engine, options, seen);
+  text.Read(1100);
+  text.Decode(20);
+  text.SeeRecall();
+}
+
+void TellPrefill(const std::shared_ptr<Engine>& engine, PrefillMode mode, Seen* seen) {
+  Text text(engine, Prefill(mode), seen);
+  text.Read(900);
+  text.Read(500);
+  text.Decode(2);
+}
+
+void TellForks(const std::shared_ptr<Engine>& engine, Seen* seen) {
+  AttentionOptions options = Sparse();
+  options.rerank_tokens = 0;
+  Text text(engine, options, seen);
+  text.Read(1100);
+  for (const uint64_t cut : {1000U, 641U, 640U, 7U}) {
+    Text fork = text.Fork(cut);
+    fork.Decode(18);
+    text.Decode(3);
+    text.Truncate(cut + 20);
+    fork.Truncate(3);
+    fork.Decode(3);
+  }
+}
+
+struct Told {
+  std::string name;
+  Story tell;
+};
+
+std::vector<Told> Stories() {
+  std::vector<Told> stories = {
+      {"dense", TellDense}, {"sketches", TellSketches}, {"forks", TellForks}};
+  const std::pair<const char*, Search> searches[] = {{"tree", Search::kTree},
+                                                     {"staged", Search::kStaged},
+                                                     {"flat", Search::kFlat},
+                                                     {"beam", Search::kBeam}};
+  for (const auto& [name, search] : searches) {
+    AttentionOptions options = Sparse();
+    options.search = static_cast<uint32_t>(search);
+    stories.push_back({name, [options](const std::shared_ptr<Engine>& engine, Seen* seen) {
+                         TellSearch(engine, options, seen);
+                       }});
+  }
+  AttentionOptions exact = Sparse();
+  exact.scorer = static_cast<uint32_t>(Scorer::kExact);
+  stories.push_back({"exact", [exact](const std::shared_ptr<Engine>& engine, Seen* seen) {
+                       TellSearch(engine, exact, seen);
+                     }});
+  const std::pair<const char*, PrefillMode> prefills[] = {
+      {"a_shape", PrefillMode::kAShape},
+      {"vertical_slash", PrefillMode::kVerticalSlash},
+      {"block_sparse", PrefillMode::kBlockSparse},
+      {"hip", PrefillMode::kHip},
+      {"flex", PrefillMode::kFlex},
+      {"xattention", PrefillMode::kXAttention},
+      {"flash", PrefillMode::kFlashV2}};
+  for (const auto& [name, mode] : prefills) {
+    stories.push_back({name, [mode = mode](const std::shared_ptr<Engine>& engine, Seen* seen) {
+                         TellPrefill(engine, mode, seen);
+                       }});
+  }
+  return stories;
+}
+
+Seen OnTheCpu(const Story& tell) {
+  Seen seen;
+  tell(Engine::Create(Geometry(2)).value(), &seen);
+  return seen;
+}
+
+class EmulatedEngineTest : public ::testing::TestWithParam<Told> {};
+
+// The host touches no device memory, gives ops no list that the device cannot see, reads nothing
+// before it has waited, counts on nothing fresh memory holds, and stays within its budget.
+TEST_P(EmulatedEngineTest, GivesTheCpusBits) {
+  const Seen want = OnTheCpu(GetParam().tell);
+  EXPECT_FALSE(want.numbers.empty());
+  for (const bool simulated : {true, false}) {
+    test::EmulatedOptions options;
+    options.cpu.num_threads = 2;
+    options.guard = true;
+    options.simulated_clock = simulated;
+    options.jitter_ns = simulated ? 10000 : 0;
+    auto emulated = std::move(test::EmulatedDevice::Create(options).value());
+    test::EmulatedDevice* const device = emulated.get();
+    Seen seen;
+    {
+      const auto engine = Engine::CreateOn(std::move(emulated), Geometry(2)).value();
+      GetParam().tell(engine, &seen);
+      if (!HasFailure()) {
+        EXPECT_GT(device->bytes_in_use(device::MemoryKind::kDevice), 0U);
+      }
+    }
+    EXPECT_EQ(seen.numbers, want.numbers) << "simulated: " << simulated;
+    EXPECT_EQ(seen.blocks, want.blocks) << "simulated: " << simulated;
+  }
+}
+
+INSTANTIATE_TEST_SUITE_P(Stories,
+                         EmulatedEngineTest,
+                         ::testing::ValuesIn(Stories()),
+                         [](const ::testing::TestParamInfo<Told>& param) {
+                           return param.param.name;
+                         });
+
+// A failed allocation is the call's error and changes nothing: the text goes on as if it had not
+// been tried.
+TEST(FaultyEngineTest, AFailedAllocationChangesNothing) {
+  const auto tell = [](const std::shared_ptr<Engine>& engine, Seen* seen) {
+    Text text(engine, Sparse(), seen);
+    text.Read(500);
+    text.Read(600);
+    text.Decode(3);
+  };
+  const Seen want = OnTheCpu(tell);
+  uint32_t failures = 0;
+  for (const uint64_t nth : {1U, 2U, 3U, 5U, 8U, 13U, 21U}) {
+    auto faulty =
+        std::make_unique<test::FaultyDevice>(std::move(device::CreateCpuDevice({2, {}}).value()));
+    test::FaultyDevice* const device = faulty.get();
+    const auto engine = Engine::CreateOn(std::move(faulty), Geometry(2)).value();
+    Seen seen;
+    Text text(engine, Sparse(), &seen);
+    text.Read(500);
+    device->Arm({.allocation = nth, .copy = 0, .launch = 0});
+    const Status status = text.TryRead(600);
+    failures += status.ok() ? 0 : 1;
+    device->Arm({});
+    if (!status.ok()) {
+      EXPECT_EQ(status.code(), StatusCode::kOutOfMemory) << status.message();
+      text.Read(600);
+    }
+    text.Decode(3);
+    EXPECT_EQ(seen, want) << "allocation " << nth;
+  }
+  EXPECT_GT(failures, 3U);
+}
+
+TEST(FaultyEngineTest, AFaultyDeviceIsTheErrorOfEveryCallThatFollows) {
+  auto faulty =
+      std::make_unique<test::FaultyDevice>(std::move(device::CreateCpuDevice({2, {}}).value()));
+  test::FaultyDevice* const device = faulty.get();
+  const auto engine = Engine::CreateOn(std::move(faulty), Geometry(2)).value();
+  Seen seen;
+  Text text(engine, Sparse(), &seen);
+  text.Read(500);
+  device->Arm({.allocation = 0, .copy = 0, .launch = 3});
+  const Status first = text.TryRead(600);
+  EXPECT_EQ(first.code(), StatusCode::kDeviceError) << first.message();
+  EXPECT_EQ(text.TryRead(1).message(), first.message());
+  EXPECT_EQ(engine->Synchronize().message(), first.message());
+}
+
+}  // namespace
+}  // namespace hipattn::engine
