@@ -160,6 +160,10 @@ void ClearMissingTokens(const device::BlockPool& pool,
 
 }  // namespace
 
+uint64_t IndexedBlocks(const StoreContext& context, const HeadStore& store) {
+  return context.summaries ? store.summarized_blocks() : 0;
+}
+
 uint64_t IndexBytes(const StoreContext& context, uint64_t blocks) {
   const std::vector<Section> sections = SectionsOf(context, blocks, {}, {});
   return sections.empty() ? 0 : sections.back().end();
@@ -207,17 +211,20 @@ Status ReadIndex(const StoreContext& context,
                  const HeadStore& store,
                  uint64_t offset,
                  std::span<std::byte> to) {
-  const uint64_t blocks = store.summarized_blocks();
+  const uint64_t blocks = IndexedBlocks(context, store);
   const std::vector<Section> sections =
       SectionsOf(context, blocks, store.AppendJob(context, blocks), store.sketches());
+  const auto is_open = [&](const Section& section) { return &section == &sections.front(); };
   std::vector<device::CopyPiece> pieces;
   ForEachPiece(sections, offset, to.size(), [&](const Section& section, uint64_t at, uint64_t n) {
-    pieces.push_back({to.data() + (at - offset), section.Address(at), n});
+    if (!is_open(section) || !store.NeedsRebuild()) {  // else they may have no memory yet
+      pieces.push_back({to.data() + (at - offset), section.Address(at), n});
+    }
   });
   HIPATTN_RETURN_IF_ERROR(CopyAndWait(context, pieces));
   ForEachPiece(sections, offset, to.size(), [&](const Section& section, uint64_t at, uint64_t n) {
     const std::span<std::byte> piece = to.subspan(at - offset, n);
-    if (section.only != nullptr) {
+    if (is_open(section)) {
       ClearMissingOpen(context, store, at, piece);
     } else if (section.nodes_of_last != 0) {
       ClearMissingNodes(section, at, piece);

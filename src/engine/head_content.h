@@ -25,6 +25,10 @@
 
 namespace hipattn::engine {
 
+// Blocks that the index to be saved has. None under options that keep no tree: one that is left of
+// earlier options is made anew should they return.
+uint64_t IndexedBlocks(const StoreContext& context, const HeadStore& store);
+
 uint64_t IndexBytes(const StoreContext& context, uint64_t blocks);
 
 // Reads: from the store to `to`. Writes: from `from` to the store, which has room; afterwards its
@@ -42,7 +46,7 @@ Status WriteBlocks(const StoreContext& context,
                    uint64_t first,
                    std::span<const std::byte> from);
 
-// Bytes of the index of summarized_blocks() blocks, from `offset` on.
+// Bytes of the index of IndexedBlocks, from `offset` on.
 Status ReadIndex(const StoreContext& context,
                  const HeadStore& store,
                  uint64_t offset,

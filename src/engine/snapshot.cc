@@ -58,7 +58,7 @@ uint64_t ExtentBytes(const EngineOptions& options, const SequenceState& sequence
   const LayerState& layer = sequence.layers[map.Layer(extent)];
   const HeadStore& store = layer.heads[map.Head(extent)].store;
   return map.IsIndex(extent)
-             ? IndexBytes(sequence.context, store.summarized_blocks())
+             ? IndexBytes(sequence.context, IndexedBlocks(sequence.context, store))
              : CeilDiv<uint64_t>(layer.tokens, options.block_tokens) * BlockBytesOf(options);
 }
 

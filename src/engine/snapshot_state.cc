@@ -2,6 +2,7 @@
 // SPDX-FileCopyrightText: The hipattn authors
 #include "engine/snapshot_state.h"
 
+#include "engine/head_content.h"
 #include "engine/select.h"
 #include "engine/state_archive.h"
 
@@ -185,8 +186,8 @@ HeadFacts HeadFactsOf(const SequenceState& sequence,
                       const LayerState& layer,
                       const HeadState& head) {
   HeadFacts facts;
-  facts.summarized_blocks = head.store.summarized_blocks();
-  facts.rebuild = head.store.NeedsRebuild();
+  facts.summarized_blocks = IndexedBlocks(sequence.context, head.store);
+  facts.rebuild = facts.summarized_blocks > 0 && head.store.NeedsRebuild();
   if (layer.selected) {
     facts.leaf_tokens = head.leaf_tokens;
     facts.leaves = head.leaves;

@@ -273,14 +273,43 @@ TEST(Snapshot, ForksAndCutTexts) {
     Feed(engine, text, kGeometry, 1, 0, 1000, {1000, layer});
   }
   Sequence fork = text.Fork(777);
+  fork.Save(folder.Path("fork"), Fingerprint());
+  Sequence untouched = Sequence::Load(engine, folder.Path("fork"), Fingerprint());
   DecodeAll(engine, fork, 777);
   fork.Save(folder.Path("fork"), Fingerprint());
   text.Truncate(650);
   text.Save(folder.Path("cut"), Fingerprint());
   Sequence loaded_fork = Sequence::Load(engine, folder.Path("fork"), Fingerprint());
   Sequence loaded_cut = Sequence::Load(engine, folder.Path("cut"), Fingerprint());
+  DecodeAll(engine, untouched, 777);
+  ExpectSameText(untouched, fork);
   ExpectSameFuture({&engine, &loaded_fork}, {&engine, &fork});
   ExpectSameFuture({&engine, &loaded_cut}, {&engine, &text});
+}
+
+// Options that keep no index leave the one of earlier options behind, which is not saved.
+TEST(Snapshot, OptionsThatChangedOnTheWay) {
+  const TemporaryFolder folder;
+  Engine engine(EngineOptionsOf(kGeometry, HIPATTN_BF16, kLayers));
+  Sequence text(engine, Sketched());
+  for (uint32_t layer = 0; layer < kLayers; ++layer) {
+    Feed(engine, text, kGeometry, 1, 0, 1000, {1000, layer});
+  }
+  hipattn_attention_options_t dense = Sketched();
+  dense.decode_mode = HIPATTN_DECODE_DENSE;
+  dense.rerank_tokens = 0;
+  dense.audit_interval = 0;
+  dense.max_scanned_heads = 0;
+  text.SetOptions(dense);
+  DecodeAll(engine, text, 1000);
+  text.Save(folder.Path("text"), Fingerprint());
+  Sequence loaded = Sequence::Load(engine, folder.Path("text"), Fingerprint());
+  ExpectSameText(loaded, text);
+  for (Sequence* sequence : {&text, &loaded}) {
+    DecodeAll(engine, *sequence, 1001);
+    sequence->SetOptions(Sketched());
+  }
+  ExpectSameFuture({&engine, &loaded}, {&engine, &text});
 }
 
 TEST(Snapshot, ASaveChangesNothingAndReplacesTheEarlierFile) {

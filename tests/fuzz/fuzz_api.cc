@@ -10,13 +10,17 @@
 #include "tests/fuzz/prefill_modes.h"
 #include "tests/support/naive_model.h"
 
+#include <unistd.h>
+
 #include <algorithm>
 #include <cmath>
 #include <cstdio>
 #include <cstdlib>
 #include <cstring>
+#include <filesystem>
 #include <map>
 #include <memory>
+#include <string>
 #include <vector>
 
 namespace {
@@ -67,6 +71,15 @@ class Bytes {
   size_t size_;
   size_t at_ = 0;
 };
+
+// In memory where there is a folder for that.
+std::string SnapshotPath() {
+  const std::filesystem::path memory("/dev/shm");
+  return ((std::filesystem::is_directory(memory) ? memory
+                                                 : std::filesystem::temp_directory_path()) /
+          ("hipattn_fuzz_api_" + std::to_string(getpid())))
+      .string();
+}
 
 struct Text {
   hipattn_sequence_t* handle = nullptr;
@@ -136,6 +149,9 @@ class Player {
           break;
         case 8:
           RawStructs();
+          break;
+        case 9:
+          SaveAndLoad();
           break;
         default:
           Attend();
@@ -257,6 +273,26 @@ class Player {
       const hipattn_status_t status =
           hipattn_sequence_reserve(text->handle, bytes_.Number() % 5000);
       FUZZ_CHECK(status == HIPATTN_OK || status == HIPATTN_OUT_OF_BUDGET);
+    }
+  }
+
+  // The text goes on from its snapshot, when there is room for both.
+  void SaveAndLoad() {
+    Text* text = Pick();
+    if (text == nullptr || bytes_.Below(2) == 0) {  // files take their time
+      return;
+    }
+    const std::string path = SnapshotPath();
+    FUZZ_CHECK(hipattn_sequence_save(text->handle, path.c_str(), &text->seed, 4) == HIPATTN_OK);
+    hipattn_sequence_t* loaded = nullptr;
+    const hipattn_status_t status =
+        hipattn_sequence_load(engine_, path.c_str(), &text->seed, 4, &loaded);
+    std::filesystem::remove(path);
+    FUZZ_CHECK((loaded != nullptr) == (status == HIPATTN_OK));
+    FUZZ_CHECK(status == HIPATTN_OK || status == HIPATTN_OUT_OF_BUDGET);
+    if (status == HIPATTN_OK) {
+      hipattn_sequence_destroy(text->handle);
+      text->handle = loaded;
     }
   }
 
