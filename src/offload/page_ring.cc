@@ -13,9 +13,9 @@ Result<std::unique_ptr<PageRing>> PageRing::Create(device::Device& device, const
   const uint64_t most_pages = kTransferBytes / file.page_bytes;
   const uint64_t pages = std::min(most_pages, CeilDiv<uint64_t>(file.pages, FileQueue::kSlots));
   const size_t bytes = std::max<uint64_t>(pages, 1) * file.page_bytes;
-  HIPATTN_ASSIGN_OR_RETURN(device::Buffer memory,
-                           device.Allocate(device::MemoryKind::kHostVisible,
-                                           bytes * FileQueue::kSlots + kDirectAlignment));
+  HIPATTN_ASSIGN_OR_RETURN(
+      device::Buffer memory,
+      device.Allocate(device::MemoryKind::kPinned, bytes * FileQueue::kSlots + kDirectAlignment));
   HIPATTN_ASSIGN_OR_RETURN(std::unique_ptr<FileQueue> queue,
                            FileQueue::Create(file.calls, file.number, file.path));
   std::unique_ptr<PageRing> ring(

@@ -6,12 +6,14 @@
 #include "engine/engine.h"
 #include "tests/emulated/emulated_device.h"
 #include "tests/emulated/wrapping_device.h"
+#include "tests/support/temporary_folder.h"
 
 #include <gtest/gtest.h>
 
 #include <cstdint>
 #include <functional>
 #include <memory>
+#include <numeric>
 #include <string>
 #include <utility>
 #include <vector>
@@ -117,6 +119,25 @@ class Text {
     length_ = length;
   }
 
+  // Goes on from its snapshot. The file is the same whatever device wrote it, so that any reads it.
+  void SaveAndLoad() {
+    const test::TemporaryFolder folder;
+    const std::string path = folder.Path("text");
+    const Status saved = sequence_->Save(path, {});
+    ASSERT_TRUE(saved.ok()) << saved.message();
+    const std::string bytes = test::FileBytes(path);
+    for (size_t at = 0; at < bytes.size(); at += 4096) {
+      seen_->blocks.push_back(
+          std::accumulate(bytes.begin() + static_cast<std::ptrdiff_t>(at),
+                          bytes.begin() + static_cast<std::ptrdiff_t>(at + 4096),
+                          int32_t{0},
+                          [](int32_t sum, char byte) { return (sum * 31 + byte) % 1000003; }));
+    }
+    Result<std::unique_ptr<Sequence>> loaded = Sequence::Load(engine_, path, {});
+    ASSERT_TRUE(loaded.ok()) << loaded.status().message();
+    sequence_ = std::move(*loaded);
+  }
+
   Text Fork(uint64_t length) {
     Text fork(*this, length);
     fork.sequence_ = std::move(sequence_->Fork(length).value());
@@ -202,14 +223,33 @@ void TellForks(const std::shared_ptr<Engine>& engine, Seen* seen) {
   }
 }
 
+void TellSnapshot(const std::shared_ptr<Engine>& engine, Seen* seen) {
+  AttentionOptions options = Sparse();
+  options.rerank_tokens = 0;
+  options.audit_interval = 4;
+  options.refresh_interval = 4;
+  Text text(engine, options, seen);
+  text.SaveAndLoad();
+  text.Read(1100);
+  text.Decode(6);
+  text.SaveAndLoad();
+  text.SeeRecall();
+  text.Decode(6);
+  Text fork = text.Fork(1000);
+  fork.SaveAndLoad();
+  fork.Decode(2);
+}
+
 struct Told {
   std::string name;
   Story tell;
 };
 
 std::vector<Told> Stories() {
-  std::vector<Told> stories = {
-      {"dense", TellDense}, {"sketches", TellSketches}, {"forks", TellForks}};
+  std::vector<Told> stories = {{"dense", TellDense},
+                               {"sketches", TellSketches},
+                               {"forks", TellForks},
+                               {"snapshot", TellSnapshot}};
   const std::pair<const char*, Search> searches[] = {{"tree", Search::kTree},
                                                      {"staged", Search::kStaged},
                                                      {"flat", Search::kFlat},
