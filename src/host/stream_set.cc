@@ -65,9 +65,9 @@ Status StreamSet::CheckTicket(device::Ticket ticket) const {
   if (ticket.stream != device::kEveryStream) {
     HIPATTN_RETURN_IF_ERROR(CheckStream(ticket.stream));
   }
-  if (ticket.sequence > last_number_) {
+  if (const uint64_t last = last_number_.load(std::memory_order_relaxed); ticket.sequence > last) {
     return InvalidArgument(
-        "ticket.sequence is ", ticket.sequence, "; the last one given out is ", last_number_);
+        "ticket.sequence is ", ticket.sequence, "; the last one given out is ", last);
   }
   return Status::Ok();
 }
@@ -100,11 +100,16 @@ Result<device::Ticket> StreamSet::Push(device::StreamId stream, Job job) {
   const std::lock_guard<std::mutex> lock(mutex_);
   HIPATTN_RETURN_IF_ERROR(CheckStream(stream));
   HIPATTN_RETURN_IF_ERROR(fault_);
-  HIPATTN_RETURN_IF_ERROR(Enqueue(stream, {last_number_ + 1, std::move(job), {}}));
-  return device::Ticket{stream, ++last_number_};
+  // A number that Enqueue fails to use is skipped.
+  const uint64_t number = Issue().sequence;
+  HIPATTN_RETURN_IF_ERROR(Enqueue(stream, {number, std::move(job), {}}));
+  return device::Ticket{stream, number};
 }
 
 Status StreamSet::BeginInPlace() {
+  if (!held_up_.load(std::memory_order_acquire)) {
+    return Status::Ok();
+  }
   std::unique_lock<std::mutex> lock(mutex_);
   reached_.wait(lock, [&] {
     return std::all_of(in_place_waits_.begin(), in_place_waits_.end(), [&](device::Ticket ticket) {
@@ -112,12 +117,12 @@ Status StreamSet::BeginInPlace() {
     });
   });
   in_place_waits_.clear();
+  held_up_.store(!fault_.ok(), std::memory_order_release);
   return fault_;
 }
 
 device::Ticket StreamSet::Issue() {
-  const std::lock_guard<std::mutex> lock(mutex_);
-  return {0, ++last_number_};
+  return {0, last_number_.fetch_add(1, std::memory_order_relaxed) + 1};
 }
 
 Status StreamSet::Wait(device::StreamId stream, device::Ticket ticket) {
@@ -130,16 +135,15 @@ Status StreamSet::Wait(device::StreamId stream, device::Ticket ticket) {
   }
   if (in_place(stream)) {
     in_place_waits_.push_back(ticket);
+    held_up_.store(true, std::memory_order_release);
     return Status::Ok();
   }
-  HIPATTN_RETURN_IF_ERROR(Enqueue(stream, {last_number_ + 1, {}, ticket}));
-  ++last_number_;
-  return Status::Ok();
+  return Enqueue(stream, {Issue().sequence, {}, ticket});
 }
 
 device::Ticket StreamSet::Everything() {
   const std::lock_guard<std::mutex> lock(mutex_);
-  return {device::kEveryStream, last_number_};
+  return {device::kEveryStream, last_number_.load(std::memory_order_relaxed)};
 }
 
 bool StreamSet::Done(device::Ticket ticket) {
@@ -148,6 +152,10 @@ bool StreamSet::Done(device::Ticket ticket) {
 }
 
 Status StreamSet::Sync(device::Ticket ticket) {
+  if (in_place(ticket.stream) && ticket.sequence <= last_number_.load(std::memory_order_relaxed) &&
+      !held_up_.load(std::memory_order_acquire)) {
+    return Status::Ok();
+  }
   std::unique_lock<std::mutex> lock(mutex_);
   HIPATTN_RETURN_IF_ERROR(CheckTicket(ticket));
   reached_.wait(lock, [&] { return Reached(ticket); });
@@ -195,6 +203,9 @@ void StreamSet::Work(Stream* stream) {
       lock.lock();
       if (fault_.ok()) {
         fault_ = std::move(status);
+        if (!fault_.ok()) {
+          held_up_.store(true, std::memory_order_release);
+        }
       }
     }
     stream->queue.pop_front();

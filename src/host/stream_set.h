@@ -10,6 +10,7 @@
 #include "base/result.h"
 #include "device/device.h"
 
+#include <atomic>
 #include <condition_variable>
 #include <deque>
 #include <functional>
@@ -94,8 +95,11 @@ class StreamSet {
   std::vector<std::unique_ptr<Stream>> streams_;
   std::vector<device::Ticket> in_place_waits_;
   std::vector<PendingFree> frees_;
-  uint64_t last_number_ = 0;
+  std::atomic<uint64_t> last_number_{0};
   Status fault_;
+  // Written with mutex_ held. False lets work in place pass without it: there is no fault, and
+  // stream 0 waits for nothing.
+  std::atomic<bool> held_up_{false};
   bool stop_ = false;
 };
 
