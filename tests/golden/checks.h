@@ -50,6 +50,10 @@ void CheckAttendLines(const GoldenCase& golden, const Machine& machine);
 void CheckEstimateLines(const GoldenCase& golden, const Machine& machine);
 void CheckEstimateBlocks(const GoldenCase& golden, const Machine& machine);
 
+// Policy and ops of the sparse prefill together.
+void CheckPrefill(const GoldenCase& golden, const Machine& machine);
+void CheckPatternSearch(const GoldenCase& golden, const Machine& machine);
+
 // One op.
 void CheckMerge(const GoldenCase& golden, const Machine& machine);
 void CheckRope(const GoldenCase& golden, const Machine& machine);

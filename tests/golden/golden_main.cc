@@ -59,8 +59,16 @@ const std::map<std::string, OpCheck>& OpChecks() {
       {"attend_vs", {CheckAttendLines, true}},
       {"estimate_vs", {CheckEstimateLines, true}},
       {"estimate_bs", {CheckEstimateBlocks, true}},
+      {"prefill", {CheckPrefill, true}},
+      {"pattern_search", {CheckPatternSearch, true}},
   };
   return checks;
+}
+
+// The case's op; "search" stands in both sets of cases, and means patterns where there are
+// candidates.
+std::string OpOf(const GoldenCase& golden) {
+  return golden.params().contains("candidates") ? "pattern_search" : golden.op();
 }
 
 // Whether keys and values keep their values in a KV type.
@@ -88,7 +96,7 @@ class GoldenTest : public ::testing::Test {
   void TestBody() override {
     const Result<GoldenCase> golden = GoldenCase::Load(folder_);
     ASSERT_TRUE(golden.ok()) << golden.status().message();
-    const auto found = OpChecks().find(golden.value().op());
+    const auto found = OpChecks().find(OpOf(golden.value()));
     ASSERT_NE(found, OpChecks().end()) << "unknown op " << golden.value().op();
     const std::unique_ptr<device::Executor> executor = host::CreateExecutor(kThreads);
     for (const DType dtype : {DType::kF32, DType::kF16, DType::kBf16}) {

@@ -13,6 +13,7 @@
 #include "engine/patterns.h"
 #include "tests/golden/checks.h"
 #include "tests/golden/expect.h"
+#include "tests/golden/prefill_head.h"
 #include "tests/support/mask_paint.h"
 
 #include <algorithm>
@@ -30,19 +31,6 @@ using testing::BuiltMask;
 
 PrefillShape ShapeOf(const json& numbers) {
   return {numbers.at("q_len").get<uint32_t>(), numbers.at("kv_len").get<uint32_t>()};
-}
-
-PatternType TypeOf(const std::string& name) {
-  return name == "stream_llm"           ? PatternType::kAShape
-         : name == "vertical_and_slash" ? PatternType::kVerticalSlash
-                                        : PatternType::kBlockSparse;
-}
-
-// [type, a, b] of a case.
-HeadPattern PatternOf(const json& entry) {
-  return {TypeOf(entry.at(0).get<std::string>()),
-          entry.at(1).get<uint32_t>(),
-          entry.at(2).get<uint32_t>()};
 }
 
 json ToJson(const HeadPattern& pattern) {
