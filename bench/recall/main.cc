@@ -32,19 +32,26 @@ using nlohmann::json;
 // Counted up when the same setting and fact are measured otherwise than before.
 constexpr int kResultsVersion = 2;
 
-// What all results of a file have in common.
-json DescribeRun(const RecallOptions& options, const json& model, const std::string& text) {
-  return {{"kind", "hipattn-recall"},
-          {"version", kResultsVersion},
-          {"model", model},
-          {"text", DescribeText(options.text, text)},
-          {"seed", options.fact.seed},
-          {"tokens", options.tokens},
-          {"answer_tokens", options.answer_tokens},
-          {"distractors", options.fact.distractors},
-          {"forms", options.fact.forms.empty() ? FactForms() : options.fact.forms},
-          {"sinks", options.defaults.sink_tokens},
-          {"window", options.defaults.window_tokens}};
+// What all results of a file have in common. patterns: what the pattern file holds.
+json DescribeRun(const RecallOptions& options,
+                 const json& model,
+                 const std::string& text,
+                 const std::string& patterns) {
+  json run = {{"kind", "hipattn-recall"},
+              {"version", kResultsVersion},
+              {"model", model},
+              {"text", DescribeText(options.text, text)},
+              {"seed", options.fact.seed},
+              {"tokens", options.tokens},
+              {"answer_tokens", options.answer_tokens},
+              {"distractors", options.fact.distractors},
+              {"forms", options.fact.forms.empty() ? FactForms() : options.fact.forms},
+              {"sinks", options.defaults.sink_tokens},
+              {"window", options.defaults.window_tokens}};
+  if (!options.patterns.empty()) {
+    run["patterns"] = DescribeText(options.patterns, patterns);
+  }
+  return run;
 }
 
 // Trials of the facts in [0, options.facts) on options.jobs threads.
@@ -86,8 +93,8 @@ Status RunTrials(const Bench& bench) {
 uint64_t MissingTokens(const Bench& bench) {
   uint64_t tokens = 0;
   for (uint64_t fact = 0; fact < bench.options.facts; ++fact) {
-    const size_t missing = MissingSettings(bench, fact).size();
-    if (missing != 0 || bench.results->Find(fact, "dense") == nullptr) {
+    const std::vector<const Setting*> missing = MissingSettings(bench, fact);
+    if (!missing.empty() || bench.results->Find(fact, "dense") == nullptr) {
       tokens += TrialTokens(bench.options, missing);
     }
   }
@@ -98,7 +105,7 @@ uint64_t MissingTokens(const Bench& bench) {
 // fact, and the results are of the same settings.
 Status CheckInput(const Bench& bench) {
   for (const Setting& setting : bench.settings) {
-    RUN_RETURN_IF_ERROR(CheckSetting(bench.model, setting));
+    RUN_RETURN_IF_ERROR(CheckSetting(bench, setting));
   }
   for (uint64_t fact = 0; fact < bench.options.facts; ++fact) {
     const Result<Prompt> prompt = MakeBenchPrompt(bench, MakeFact(bench.options.fact, fact));
@@ -140,7 +147,15 @@ Status RunBench(const RecallOptions& options,
   if (!described.ok()) {
     return described.status();
   }
-  const json run = DescribeRun(options, described.value(), text);
+  std::string patterns;
+  if (!options.patterns.empty()) {
+    Result<std::string> read = hipattn_run::ReadTextFile(options.patterns);
+    if (!read.ok()) {
+      return read.status();
+    }
+    patterns = std::move(read.value());
+  }
+  const json run = DescribeRun(options, described.value(), text, patterns);
   Result<std::unique_ptr<ResultsFile>> results = ResultsFile::Open(options.out, run);
   if (!results.ok()) {
     return results.status();

@@ -48,6 +48,7 @@ void AddSettings(CLI::App& app, RecallOptions* o) {
   app.add_option("--sinks", o->defaults.sink_tokens, "of settings that do not say")
       ->check(CLI::Range(1U, 1U << 24))
       ->capture_default_str();
+  app.add_option("--patterns", o->patterns, "pattern file of settings with prefill=patterns");
   app.add_option("--window", o->defaults.window_tokens, "of settings that do not say")
       ->check(CLI::Range(16U, 1U << 24))
       ->capture_default_str();

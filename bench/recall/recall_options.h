@@ -29,6 +29,7 @@ struct RecallOptions {
 
   std::vector<std::string> settings;  // as given, or the default list
   SettingDefaults defaults;
+  std::string patterns;  // file for settings with prefill=patterns; empty: none
 
   uint32_t jobs = 1;
   bool quiet = false;

@@ -36,32 +36,47 @@ constexpr Kind kKinds[] = {
     {kOracle, "the blocks with the most mass, chosen by the bench", HIPATTN_SEARCH_DEFAULT},
 };
 
-// One of `number`, `real` and `is_block` says where the value goes.
+// One of `number`, `real` and `own` says where the value goes; none: to prefill_sizes.
 struct Field {
   const char* name;
   const char* help;
   uint32_t Options::*number;
   float Options::*real;
-  bool is_block;
+  uint32_t Setting::*own;
   bool may_be_none;
   std::span<const OptionName> names;  // empty: a number
 };
+constexpr const char* kSizes = "sizes";
 constexpr Field kFields[] = {
-    {"scorer", "", &Options::scorer, nullptr, false, false, hipattn_run::kScorerNames},
-    {"budget", "selected tokens", &Options::budget_tokens, nullptr, false, false, {}},
-    {"block", "tokens of a block", nullptr, nullptr, true, false, {}},
-    {"sinks", "first tokens", &Options::sink_tokens, nullptr, false, true, {}},
-    {"window", "last tokens", &Options::window_tokens, nullptr, false, false, {}},
-    {"refresh", "steps", &Options::refresh_interval, nullptr, false, false, {}},
-    {"rerank", "tokens", &Options::rerank_tokens, nullptr, false, true, {}},
-    {"audit", "steps", &Options::audit_interval, nullptr, false, true, {}},
-    {"scanned_heads", "at most", &Options::max_scanned_heads, nullptr, false, false, {}},
-    {"min_recall", "0 to 1", nullptr, &Options::min_recall, false, false, {}},
-    {"decode", "", &Options::decode_mode, nullptr, false, false, hipattn_run::kDecodeModeNames},
-    {"dense_up_to", "tokens", &Options::dense_up_to_tokens, nullptr, false, false, {}},
-    {"verify", "", &Options::verify_recall, nullptr, false, false, kSwitch},
+    {"scorer", "", &Options::scorer, nullptr, nullptr, false, hipattn_run::kScorerNames},
+    {"budget", "selected tokens", &Options::budget_tokens, nullptr, nullptr, false, {}},
+    {"block", "tokens of a block", nullptr, nullptr, &Setting::block_tokens, false, {}},
+    {"sinks", "first tokens", &Options::sink_tokens, nullptr, nullptr, true, {}},
+    {"window", "last tokens", &Options::window_tokens, nullptr, nullptr, false, {}},
+    {"refresh", "steps", &Options::refresh_interval, nullptr, nullptr, false, {}},
+    {"rerank", "tokens", &Options::rerank_tokens, nullptr, nullptr, true, {}},
+    {"audit", "steps", &Options::audit_interval, nullptr, nullptr, true, {}},
+    {"scanned_heads", "at most", &Options::max_scanned_heads, nullptr, nullptr, false, {}},
+    {"min_recall", "0 to 1", nullptr, &Options::min_recall, nullptr, false, {}},
+    {"decode", "", &Options::decode_mode, nullptr, nullptr, false, hipattn_run::kDecodeModeNames},
+    {"dense_up_to", "tokens", &Options::dense_up_to_tokens, nullptr, nullptr, false, {}},
+    {"verify", "", &Options::verify_recall, nullptr, nullptr, false, kSwitch},
+    {"prefill",
+     "",
+     &Options::prefill_mode,
+     nullptr,
+     nullptr,
+     false,
+     hipattn_run::kPrefillModeNames},
+    {kSizes, "number>x<number", nullptr, nullptr, nullptr, false, {}},
+    {"last_q", "rows", &Options::prefill_last_q, nullptr, nullptr, false, {}},
+    {"threshold", "0 to 1", nullptr, &Options::prefill_threshold, nullptr, false, {}},
+    {"skip", "0 to 1", nullptr, &Options::prefill_skip_threshold, nullptr, false, {}},
+    {"delta", "rows", &Options::prefill_delta_interval, nullptr, nullptr, false, {}},
+    {"chunk", "tokens of a chunk", nullptr, nullptr, &Setting::chunk_tokens, false, {}},
 };
 constexpr uint32_t kDefaultBlockTokens = 16;
+constexpr uint32_t kDefaultChunkTokens = 8192;
 
 std::vector<std::string> Split(const std::string& text, char separator) {
   std::vector<std::string> parts(1);
@@ -100,6 +115,12 @@ bool ReadNumber(const std::string& text, Number* number) {
   return result.ec == std::errc() && result.ptr == end;
 }
 
+bool ReadSizes(const std::string& text, uint32_t (*sizes)[2]) {
+  const size_t times = text.find('x');
+  return times != std::string::npos && ReadNumber(text.substr(0, times), &(*sizes)[0]) &&
+         ReadNumber(text.substr(times + 1), &(*sizes)[1]);
+}
+
 Status SetField(const Field& field, const std::string& value, Setting* setting) {
   const auto wrong = [&](const std::string& expected) {
     return Status::Error("field ", field.name, " is '", value, "', not ", expected);
@@ -111,6 +132,10 @@ Status SetField(const Field& field, const std::string& value, Setting* setting) 
     }
     setting->attention.*field.real = real;
     return {};
+  }
+  if (field.name == std::string_view(kSizes)) {
+    return ReadSizes(value, &setting->attention.prefill_sizes) ? Status()
+                                                               : wrong("two numbers, as 500x100");
   }
   uint32_t number = 0;
   if (!field.names.empty()) {
@@ -124,7 +149,7 @@ Status SetField(const Field& field, const std::string& value, Setting* setting) 
   } else if (!ReadNumber(value, &number) || number == 0 || number == HIPATTN_NONE) {
     return wrong(field.may_be_none ? "a positive number or 'none'" : "a positive number");
   }
-  (field.is_block ? setting->block_tokens : setting->attention.*field.number) = number;
+  (field.own != nullptr ? setting->*field.own : setting->attention.*field.number) = number;
   return {};
 }
 
@@ -181,7 +206,8 @@ Status CheckOracle(const Parts& parts, const Setting& setting) {
                             "min_recall",
                             "refresh",
                             "decode",
-                            "dense_up_to"}) {
+                            "dense_up_to",
+                            "prefill"}) {
     const size_t index = static_cast<size_t>(Find(kFields, field) - kFields);
     if (!parts.values[index].empty()) {
       return Status::Error("kind oracle searches nothing, so it has no field ", field);
@@ -196,6 +222,17 @@ Status CheckOracle(const Parts& parts, const Setting& setting) {
   return {};
 }
 
+// Fields that say how the text is read, without a mode that takes them.
+Status CheckPrefill(const Parts& parts, const Setting& setting) {
+  for (const char* field : {kSizes, "last_q", "threshold", "skip", "delta", "chunk"}) {
+    const size_t index = static_cast<size_t>(Find(kFields, field) - kFields);
+    if (!parts.values[index].empty() && !setting.reads_text()) {
+      return Status::Error("field ", field, " needs field prefill, not dense");
+    }
+  }
+  return {};
+}
+
 // The setting of one choice among the values of each field; `digits` counts through the choices.
 Result<Setting> MakeSetting(const Parts& parts,
                             const std::vector<size_t>& digits,
@@ -204,6 +241,7 @@ Result<Setting> MakeSetting(const Parts& parts,
   Setting setting;
   setting.oracle = parts.kind->name == std::string_view(kOracle);
   setting.block_tokens = kDefaultBlockTokens;
+  setting.chunk_tokens = kDefaultChunkTokens;
   setting.attention.search = parts.kind->search;
   setting.attention.decode_mode = HIPATTN_DECODE_SPARSE;
   setting.attention.prefill_mode = HIPATTN_PREFILL_DENSE;
@@ -238,10 +276,8 @@ Result<Setting> MakeSetting(const Parts& parts,
   if (label.empty()) {
     setting.name = setting.spec;
   }
-  const Status status = CheckOracle(parts, setting);
-  if (!status.ok()) {
-    return status;
-  }
+  RUN_RETURN_IF_ERROR(CheckOracle(parts, setting));
+  RUN_RETURN_IF_ERROR(CheckPrefill(parts, setting));
   return setting;
 }
 
@@ -321,7 +357,18 @@ bool ShareIndex(const Setting& a, const Setting& b) {
   const auto key = [](const Setting& setting) {
     const Options& o = setting.attention;
     const bool audits = AuditsHeads(setting);
-    return std::tuple(setting.block_tokens,
+    const bool searches_text = o.prefill_mode == HIPATTN_PREFILL_HIP;
+    return std::tuple(searches_text ? setting.spec : "",
+                      o.prefill_mode,
+                      o.prefill_sizes[0],
+                      o.prefill_sizes[1],
+                      o.prefill_last_q,
+                      o.prefill_threshold,
+                      o.prefill_skip_threshold,
+                      o.prefill_delta_interval,
+                      setting.reads_text() ? setting.chunk_tokens : 0,
+                      setting.reads_text() ? o.verify_recall : 0,
+                      setting.block_tokens,
                       o.search,
                       o.scorer,
                       o.rerank_tokens == HIPATTN_NONE,
@@ -343,8 +390,8 @@ std::string SettingHelp() {
             kind.help + "\n";
   }
   help +=
-      "Fields; what is left out is the library's default, but decode=sparse, block=16 and\n"
-      "--sinks and --window:\n";
+      "Fields; what is left out is the library's default, but decode=sparse, block=16,\n"
+      "prefill=dense, chunk=8192 and --sinks and --window:\n";
   for (const Field& field : kFields) {
     help += std::string("  ") + field.name + "=" +
             (field.names.empty() ? std::string("<") + field.help + ">" : ListOf(field.names, "|")) +

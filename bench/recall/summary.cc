@@ -36,6 +36,9 @@ constexpr const char* kNumbers[] = {"kl",
                                     "attend_seconds",
                                     "seconds"};
 
+// The same where a text was read by the setting; recall only where it was verified.
+constexpr const char* kReadingNumbers[] = {"prefill_seconds", "prefill_density", "prefill_recall"};
+
 // sum / count, null for nothing.
 json MeanOrNull(double sum, double count) {
   return count > 0 ? json(sum / count) : json();
@@ -91,6 +94,16 @@ json SummarizeSetting(const Setting& setting,
       sum += line->at(name).get<double>();
     }
     summary[name] = MeanOrNull(sum, static_cast<double>(lines.size()));
+  }
+  for (const char* name : kReadingNumbers) {
+    double sum = 0;
+    double count = 0;
+    for (const json* line : lines) {
+      const json value = line->value(name, json());
+      sum += value.is_null() ? 0 : value.get<double>();
+      count += value.is_null() ? 0 : 1;
+    }
+    summary[name] = MeanOrNull(sum, count);
   }
   return summary;
 }
@@ -151,7 +164,12 @@ std::string FormatSummary(const json& summary) {
   for (const json& setting : summary.at("settings")) {
     out << setting.at("name").get<std::string>() << ": " << setting.at("right") << " of "
         << setting.at("facts") << " right, kl " << number(setting.at("kl")) << ", mass "
-        << number(setting.at("mass")) << ", fact " << number(setting.at("fact_attended")) << "\n";
+        << number(setting.at("mass")) << ", fact " << number(setting.at("fact_attended"));
+    if (!setting.at("prefill_density").is_null()) {
+      out << ", prefill density " << number(setting.at("prefill_density")) << " recall "
+          << number(setting.at("prefill_recall"));
+    }
+    out << "\n";
   }
   return out.str();
 }

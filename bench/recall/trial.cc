@@ -99,6 +99,28 @@ double SameTokens(const std::vector<int32_t>& tokens, const std::vector<int32_t>
   return static_cast<double>(differs.second - dense.begin()) / static_cast<double>(dense.size());
 }
 
+Result<Engine> MakeEngine(const Bench& bench, uint32_t block_tokens) {
+  Result<Engine> engine =
+      hipattn_run::CreateEngine(UnrotatingEngineOptions(bench.model, block_tokens));
+  if (engine.ok() && !bench.options.patterns.empty()) {
+    RUN_RETURN_IF_ERROR(CheckHipattn(
+        hipattn_engine_load_patterns(engine.value().get(), bench.options.patterns.c_str()),
+        "load the patterns"));
+  }
+  return engine;
+}
+
+// What the longest chunk of any setting has.
+size_t LongestChunk(const Bench& bench) {
+  size_t longest = kChunkTokens;
+  for (const Setting& setting : bench.settings) {
+    if (setting.reads_text()) {
+      longest = std::max<size_t>(longest, std::min(setting.chunk_tokens, bench.options.tokens));
+    }
+  }
+  return longest;
+}
+
 }  // namespace
 
 Result<Prompt> MakeBenchPrompt(const Bench& bench, const Fact& fact) {
@@ -106,9 +128,12 @@ Result<Prompt> MakeBenchPrompt(const Bench& bench, const Fact& fact) {
   return HideFact(fact, bench.text, shape, bench.encode);
 }
 
-Status CheckSetting(const LlamaModel& model, const Setting& setting) {
-  const Result<Engine> engine =
-      hipattn_run::CreateEngine(UnrotatingEngineOptions(model, setting.block_tokens));
+Status CheckSetting(const Bench& bench, const Setting& setting) {
+  if (setting.attention.prefill_mode == HIPATTN_PREFILL_PATTERNS &&
+      bench.options.patterns.empty()) {
+    return Status::Error("setting '", setting.name, "' needs --patterns");
+  }
+  const Result<Engine> engine = MakeEngine(bench, setting.block_tokens);
   if (!engine.ok()) {
     return Status::Error("setting '", setting.name, "': ", engine.status().message());
   }
@@ -119,8 +144,15 @@ Status CheckSetting(const LlamaModel& model, const Setting& setting) {
   return {};
 }
 
-uint64_t TrialTokens(const RecallOptions& options, size_t num_settings) {
-  return options.tokens + (num_settings + 1) * (kQuestionTokens + options.answer_tokens);
+uint64_t TrialTokens(const RecallOptions& options, const std::vector<const Setting*>& settings) {
+  uint64_t readings = 1;
+  for (size_t i = 0; i < settings.size(); ++i) {
+    const auto shares = [&](const Setting* other) { return ShareIndex(*other, *settings[i]); };
+    const auto end = settings.begin() + static_cast<std::ptrdiff_t>(i);
+    readings += settings[i]->reads_text() && std::none_of(settings.begin(), end, shares) ? 1 : 0;
+  }
+  return readings * options.tokens +
+         (settings.size() + 1) * (kQuestionTokens + options.answer_tokens);
 }
 
 std::vector<const Setting*> MissingSettings(const Bench& bench, uint64_t fact) {
@@ -140,15 +172,14 @@ std::vector<const Setting*> MissingSettings(const Bench& bench, uint64_t fact) {
 Trial::Trial(const Bench& bench)
     : bench_(bench),
       workers_(1),
-      forward_(bench.model, nullptr, workers_, kChunkTokens),
+      forward_(bench.model, nullptr, workers_, LongestChunk(bench)),
       record_(bench.model.config, bench.options.tokens),
       observer_(bench.model.config, bench.rope, &record_.keys()) {}
 
 Result<hipattn_engine_t*> Trial::EngineOf(uint32_t block_tokens) {
   Engine& engine = engines_[block_tokens];
   if (!engine) {
-    Result<Engine> made =
-        hipattn_run::CreateEngine(UnrotatingEngineOptions(bench_.model, block_tokens));
+    Result<Engine> made = MakeEngine(bench_, block_tokens);
     if (!made.ok()) {
       return made.status();
     }
@@ -157,23 +188,14 @@ Result<hipattn_engine_t*> Trial::EngineOf(uint32_t block_tokens) {
   return engine.get();
 }
 
-Result<Sequence> Trial::ReadText(const Prompt& prompt, double* seconds) {
-  const Clock::time_point begin = Clock::now();
-  Result<hipattn_engine_t*> engine = EngineOf(kDenseBlockTokens);
-  if (!engine.ok()) {
-    return engine.status();
-  }
-  hipattn_attention_options_t options = HIPATTN_ATTENTION_OPTIONS_INIT;
-  options.decode_mode = HIPATTN_DECODE_DENSE;
-  options.prefill_mode = HIPATTN_PREFILL_DENSE;
-  Result<Sequence> sequence = hipattn_run::CreateSequence(engines_[kDenseBlockTokens], options);
-  if (!sequence.ok()) {
-    return sequence;
-  }
+Status Trial::ReadTokens(const Prompt& prompt,
+                         size_t chunk_tokens,
+                         hipattn_engine_t* engine,
+                         hipattn_sequence_t* sequence) {
   record_.Clear(prompt.tokens.size());
   const LlamaConfig& config = bench_.model.config;
-  std::vector<float> q(kChunkTokens * config.q_width());
-  std::vector<float> k(kChunkTokens * config.kv_width());
+  std::vector<float> q(chunk_tokens * config.q_width());
+  std::vector<float> k(chunk_tokens * config.kv_width());
   forward_.set_attend_hook([&](const hipattn_attend_args_t& args) {
     const size_t tokens = args.num_new_tokens[0];
     const size_t position = record_.keys().length(args.layer);
@@ -185,25 +207,58 @@ Result<Sequence> Trial::ReadText(const Prompt& prompt, double* seconds) {
     hipattn_attend_args_t rotated = args;
     rotated.q = q.data();
     rotated.k = k.data();
-    return CheckHipattn(hipattn_attend(engine.value(), &rotated), "read the text");
+    return CheckHipattn(hipattn_attend(engine, &rotated), "read the text");
   });
   Status status;
   for (size_t done = 0; status.ok() && done < prompt.tokens.size();) {
-    const size_t count = std::min(kChunkTokens, prompt.tokens.size() - done);
-    status = forward_.Run(sequence.value().get(),
-                          std::span(prompt.tokens).subspan(done, count),
-                          Phase::kPrefill,
-                          nullptr);
+    const size_t count = std::min(chunk_tokens, prompt.tokens.size() - done);
+    status = forward_.Run(
+        sequence, std::span(prompt.tokens).subspan(done, count), Phase::kPrefill, nullptr);
     done += count;
     bench_.progress(count);
   }
   forward_.set_attend_hook(
       [this](const hipattn_attend_args_t& args) { return observer_.Attend(args); });
-  if (!status.ok()) {
-    return status;
+  return status;
+}
+
+Result<Trial::TextSequence> Trial::ReadText(const Prompt& prompt, const Setting* setting) {
+  const Clock::time_point begin = Clock::now();
+  const uint32_t block_tokens = setting == nullptr ? kDenseBlockTokens : setting->block_tokens;
+  Result<hipattn_engine_t*> engine = EngineOf(block_tokens);
+  if (!engine.ok()) {
+    return engine.status();
   }
-  *seconds = SecondsSince(begin);
-  return sequence;
+  hipattn_attention_options_t options = HIPATTN_ATTENTION_OPTIONS_INIT;
+  options.decode_mode = HIPATTN_DECODE_DENSE;
+  options.prefill_mode = HIPATTN_PREFILL_DENSE;
+  Result<Sequence> sequence = hipattn_run::CreateSequence(
+      engines_[block_tokens], setting == nullptr ? options : setting->attention);
+  if (!sequence.ok()) {
+    return sequence.status();
+  }
+  Result<hipattn_stats_t> stats = hipattn_run::ReadStats(engines_[block_tokens], true);
+  if (!stats.ok()) {
+    return stats.status();
+  }
+  const size_t chunk_tokens = setting == nullptr
+                                  ? kChunkTokens
+                                  : std::min<size_t>(setting->chunk_tokens, LongestChunk(bench_));
+  RUN_RETURN_IF_ERROR(ReadTokens(prompt, chunk_tokens, engine.value(), sequence.value().get()));
+  stats = hipattn_run::ReadStats(engines_[block_tokens], false);
+  if (!stats.ok()) {
+    return stats.status();
+  }
+  TextSequence text = {std::move(sequence.value()), {SecondsSince(begin), {}, {}}};
+  const hipattn_stats_t& counted = stats.value();
+  if (counted.prefill_dense_tiles > 0) {
+    text.reading.density = static_cast<double>(counted.prefill_tiles) /
+                           static_cast<double>(counted.prefill_dense_tiles);
+  }
+  if (!std::isnan(counted.prefill_recall)) {
+    text.reading.recall = counted.prefill_recall;
+  }
+  return text;
 }
 
 Result<Trial::Answer> Trial::Decode(const Sequence& sequence, const Prompt& prompt) {
@@ -293,6 +348,63 @@ Status Trial::RunSetting(const Setting& setting,
   return {};
 }
 
+json Trial::Describe(uint64_t index,
+                     const std::string& setting,
+                     const Fact& fact,
+                     const Answer& answer) const {
+  const std::string text = hipattn_run::ReplaceInvalidUtf8(bench_.decode(answer.tokens));
+  return {{"fact", index},
+          {"setting", setting},
+          {"right", text.find(fact.value) != std::string::npos},
+          {"answer", text},
+          {"tokens", answer.tokens},
+          {"seconds", answer.seconds}};
+}
+
+Status Trial::RunSharing(uint64_t index,
+                         const Fact& fact,
+                         const Prompt& prompt,
+                         const Answer& dense,
+                         std::vector<const Setting*>* settings) {
+  const Setting& first = *settings->front();
+  TextSequence text;
+  if (first.reads_text()) {
+    Result<TextSequence> read = ReadText(prompt, &first);
+    if (!read.ok()) {
+      return read.status();
+    }
+    text = std::move(read.value());
+  } else {
+    Result<Sequence> replayed = Replay(first);
+    if (!replayed.ok()) {
+      return replayed.status();
+    }
+    text.sequence = std::move(replayed.value());
+  }
+  const auto apart =
+      std::stable_partition(settings->begin(), settings->end(), [&](const Setting* setting) {
+        return ShareIndex(*setting, first);
+      });
+  for (auto it = settings->begin(); it != apart; ++it) {
+    const Setting& setting = **it;
+    Answer answer;
+    json line;
+    RUN_RETURN_IF_ERROR(RunSetting(setting, text.sequence, prompt, &answer, &line));
+    line.update(Describe(index, setting.name, fact, answer));
+    line["spec"] = setting.spec;
+    line["kl"] = KullbackLeibler(dense.first_logits, answer.first_logits);
+    line["tokens_as_dense"] = SameTokens(answer.tokens, dense.tokens);
+    if (setting.reads_text()) {
+      line["prefill_seconds"] = text.reading.seconds;
+      line["prefill_density"] = text.reading.density;
+      line["prefill_recall"] = text.reading.recall;
+    }
+    RUN_RETURN_IF_ERROR(bench_.results->Add(std::move(line)));
+  }
+  settings->erase(settings->begin(), apart);
+  return {};
+}
+
 Status Trial::Run(uint64_t index) {
   std::vector<const Setting*> missing = MissingSettings(bench_, index);
   const json* const known = bench_.results->Find(index, "dense");
@@ -304,62 +416,35 @@ Status Trial::Run(uint64_t index) {
   if (!prompt.ok()) {
     return prompt.status();
   }
-  const auto describe = [&](const std::string& setting, const Answer& answer) {
-    const std::string text = hipattn_run::ReplaceInvalidUtf8(bench_.decode(answer.tokens));
-    return json{{"fact", index},
-                {"setting", setting},
-                {"right", text.find(fact.value) != std::string::npos},
-                {"answer", text},
-                {"tokens", answer.tokens},
-                {"seconds", answer.seconds}};
-  };
-  double text_seconds = 0;
-  Result<Sequence> dense_text = ReadText(prompt.value(), &text_seconds);
+  Result<TextSequence> dense_text = ReadText(prompt.value(), nullptr);
   if (!dense_text.ok()) {
     return dense_text.status();
   }
   observer_.Begin(nullptr, engines_[kDenseBlockTokens].get(), {});
-  const Result<Answer> dense = Decode(dense_text.value(), prompt.value());
+  const Result<Answer> dense = Decode(dense_text.value().sequence, prompt.value());
   if (!dense.ok()) {
     return dense.status();
   }
-  dense_text.value().reset();
-  json line = describe("dense", dense.value());
+  dense_text.value().sequence.reset();
+  json line = Describe(index, "dense", fact, dense.value());
   line["form"] = fact.form;
   line["value"] = fact.value;
   line["fact_begin"] = prompt.value().fact_begin;
   line["text_tokens"] = prompt.value().tokens.size();
-  line["text_seconds"] = text_seconds;
+  line["text_seconds"] = dense_text.value().reading.seconds;
   const bool counts = line["right"] || bench_.options.keep_wrong;
   if (known == nullptr) {
     RUN_RETURN_IF_ERROR(bench_.results->Add(std::move(line)));
   }
-  while (counts && !missing.empty()) {
-    const Setting& first = *missing[0];
-    const Result<Sequence> text = Replay(first);
-    if (!text.ok()) {
-      return text.status();
-    }
-    const auto shares = [&](const Setting* setting) { return ShareIndex(*setting, first); };
-    for (const Setting* setting : missing) {
-      if (!shares(setting)) {
-        continue;
-      }
-      Answer answer;
-      json measured;
-      RUN_RETURN_IF_ERROR(RunSetting(*setting, text.value(), prompt.value(), &answer, &measured));
-      measured.update(describe(setting->name, answer));
-      measured["spec"] = setting->spec;
-      measured["kl"] = KullbackLeibler(dense.value().first_logits, answer.first_logits);
-      measured["tokens_as_dense"] = SameTokens(answer.tokens, dense.value().tokens);
-      RUN_RETURN_IF_ERROR(bench_.results->Add(std::move(measured)));
-    }
-    // A copy, because `first` is one of them.
-    const std::vector<const Setting*> all = missing;
-    missing.clear();
-    std::copy_if(all.begin(), all.end(), std::back_inserter(missing), [&](const Setting* setting) {
-      return !shares(setting);
-    });
+  if (!counts) {
+    return {};
+  }
+  // A setting that reads the text puts its own in the record, so those that replay it come first.
+  std::stable_partition(missing.begin(), missing.end(), [](const Setting* setting) {
+    return !setting->reads_text();
+  });
+  while (!missing.empty()) {
+    RUN_RETURN_IF_ERROR(RunSharing(index, fact, prompt.value(), dense.value(), &missing));
   }
   return {};
 }

@@ -2,7 +2,8 @@
 // SPDX-FileCopyrightText: The hipattn authors
 //
 // One fact through all settings: the text is read densely once, then every setting decodes the
-// question token by token and answers greedily, from the cache that the dense pass left.
+// question token by token and answers greedily, from the cache that the dense pass left. Settings
+// with another prefill mode read the text themselves.
 #ifndef HIPATTN_BENCH_RECALL_TRIAL_H_
 #define HIPATTN_BENCH_RECALL_TRIAL_H_
 
@@ -46,11 +47,11 @@ struct Bench {
 // The fact as this run hides it.
 Result<Prompt> MakeBenchPrompt(const Bench& bench, const Fact& fact);
 
-// Fails when the library refuses the setting.
-Status CheckSetting(const LlamaModel& model, const Setting& setting);
+// Fails when the library refuses the setting, or there is no pattern file for it.
+Status CheckSetting(const Bench& bench, const Setting& setting);
 
-// Tokens that a whole trial of `num_settings` puts through the model, about.
-uint64_t TrialTokens(const RecallOptions& options, size_t num_settings);
+// Tokens that a whole trial of these settings puts through the model, about.
+uint64_t TrialTokens(const RecallOptions& options, const std::vector<const Setting*>& settings);
 
 // Settings of the run that the results lack for this fact; none where dense was wrong, unless such
 // facts are kept.
@@ -70,7 +71,21 @@ class Trial {
     std::vector<float> first_logits;
     double seconds = 0;
   };
-  Result<hipattn_run::Sequence> ReadText(const Prompt& prompt, double* seconds);
+  struct Reading {
+    double seconds = 0;
+    nlohmann::json density;  // of the masks; null: dense
+    nlohmann::json recall;   // with verify
+  };
+  struct TextSequence {
+    hipattn_run::Sequence sequence;
+    Reading reading;
+  };
+  // By the setting's prefill mode; densely without one. What the record has is this text then.
+  Result<TextSequence> ReadText(const Prompt& prompt, const Setting* setting);
+  Status ReadTokens(const Prompt& prompt,
+                    size_t chunk_tokens,
+                    hipattn_engine_t* engine,
+                    hipattn_sequence_t* sequence);
   Result<Answer> Decode(const hipattn_run::Sequence& sequence, const Prompt& prompt);
   Status RunDense(uint64_t index, const Fact& fact, const Prompt& prompt, Answer* dense);
   Status RunSetting(const Setting& setting,
@@ -78,6 +93,17 @@ class Trial {
                     const Prompt& prompt,
                     Answer* answer,
                     nlohmann::json* line);
+  // Of the settings that `settings` begins with, those that share a text; they are measured and
+  // taken out.
+  Status RunSharing(uint64_t index,
+                    const Fact& fact,
+                    const Prompt& prompt,
+                    const Answer& dense,
+                    std::vector<const Setting*>* settings);
+  nlohmann::json Describe(uint64_t index,
+                          const std::string& setting,
+                          const Fact& fact,
+                          const Answer& answer) const;
   Result<hipattn_run::Sequence> Replay(const Setting& setting);
   Result<hipattn_engine_t*> EngineOf(uint32_t block_tokens);
 

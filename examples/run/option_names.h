@@ -33,6 +33,19 @@ inline constexpr OptionName kScorerNames[] = {
     {"last", HIPATTN_SCORER_LAST},
 };
 
+inline constexpr OptionName kPrefillModeNames[] = {
+    {"auto", HIPATTN_PREFILL_AUTO},
+    {"dense", HIPATTN_PREFILL_DENSE},
+    {"a-shape", HIPATTN_PREFILL_A_SHAPE},
+    {"vertical-slash", HIPATTN_PREFILL_VERTICAL_SLASH},
+    {"block-sparse", HIPATTN_PREFILL_BLOCK_SPARSE},
+    {"hip", HIPATTN_PREFILL_HIP},
+    {"patterns", HIPATTN_PREFILL_PATTERNS},
+    {"flex", HIPATTN_PREFILL_FLEX},
+    {"xattention", HIPATTN_PREFILL_XATTENTION},
+    {"flash-v2", HIPATTN_PREFILL_FLASH_V2},
+};
+
 }  // namespace hipattn_run
 
 #endif  // HIPATTN_EXAMPLES_RUN_OPTION_NAMES_H_

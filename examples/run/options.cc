@@ -42,18 +42,7 @@ const Names search_names = {
     {"flat", HIPATTN_SEARCH_FLAT},
     {"beam", HIPATTN_SEARCH_BEAM},
 };
-const Names prefill_names = {
-    {"auto", HIPATTN_PREFILL_AUTO},
-    {"dense", HIPATTN_PREFILL_DENSE},
-    {"a-shape", HIPATTN_PREFILL_A_SHAPE},
-    {"vertical-slash", HIPATTN_PREFILL_VERTICAL_SLASH},
-    {"block-sparse", HIPATTN_PREFILL_BLOCK_SPARSE},
-    {"hip", HIPATTN_PREFILL_HIP},
-    {"patterns", HIPATTN_PREFILL_PATTERNS},
-    {"flex", HIPATTN_PREFILL_FLEX},
-    {"xattention", HIPATTN_PREFILL_XATTENTION},
-    {"flash-v2", HIPATTN_PREFILL_FLASH_V2},
-};
+const Names prefill_names = NamesOf(kPrefillModeNames);
 const Names kv_dtype_names = {
     {"default", HIPATTN_DTYPE_DEFAULT},
     {"f32", HIPATTN_F32},

@@ -151,7 +151,7 @@ TEST(FlashPrefill, NaNAndNothingKeepTheirOwnBlocksAlone) {
   }
 }
 
-constexpr FlexOptions kOptions = {128};
+constexpr FlexOptions kOptions = {.block_tokens = 128, .min_blocks = 1};
 
 // 64 probe rows over 1280 tokens: what a test says of columns and distances, evenly spread else.
 struct Probe {
@@ -213,6 +213,23 @@ TEST(FlexPrefill, UnpredictedMassIsLinesByTheirShare) {
   bounded.min_blocks = 1;
   bounded.max_blocks = 1;
   EXPECT_EQ(PlanFlex(shape, probe.Estimate(), bounded).vertical_blocks, 1U);
+}
+
+// All of the probe rows' mass on one key: its block is kept beside the forced one.
+TEST(FlexPrefill, OneKeyWithAllTheMassIsKept) {
+  const PrefillShape shape = {4096, 4096};
+  std::vector<float> vertical(4096, 0.0F);
+  std::vector<float> slash(4096, 64.0F / 4096);
+  vertical[2000] = 64.0F;
+  const std::vector<float> scores(64, 0.0F);
+  const FlexEstimate estimate = {vertical, slash, 64, scores};
+  const FlexBudget budget = PlanFlex(shape, estimate, {});
+  ASSERT_FALSE(budget.query_aware);
+  EXPECT_EQ(budget.vertical_blocks, 16U) << "1024 tokens";
+  TopScores scratch;
+  const BlockLists lists = SelectFlex(shape, estimate, budget, {}, {}, &scratch);
+  EXPECT_TRUE(ListOf(lists, 63).contains(2000 / 64));
+  EXPECT_TRUE(ListOf(lists, 63).contains(0));
 }
 
 TEST(FlexPrefill, ShortTextsAreDenseAndChunksKeepTheirOwnBlocks) {
