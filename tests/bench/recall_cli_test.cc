@@ -140,6 +140,60 @@ TEST_F(RecallCli, JudgesSettingsByDense) {
   EXPECT_EQ(settings.at("oracle:budget=64").at("search_keys_per_head"), 0.0);
 }
 
+// Settings that read the text themselves: one whose mask covers it reads as dense attention does,
+// the others leave something out; settings that replay the dense text are measured beside them.
+TEST_F(RecallCli, JudgesPrefillModes) {
+  const std::string patterns = folder_.File("patterns.json");
+  hipattn_run::testing::WriteFile(patterns, R"([{"0":["stream_llm",16,64,1]},{}])");
+  const std::vector<std::string> arguments = {
+      "--keep-wrong",
+      "--facts",
+      "1",
+      "--summary",
+      summary_,
+      "--patterns",
+      patterns,
+      "--setting",
+      "ends=default:decode=dense,prefill=a-shape,sizes=16x64,verify=on",
+      "--setting",
+      "cut=default:decode=dense,prefill=a-shape,sizes=16x64,chunk=300",
+      "--setting",
+      "replayed=tree:decode=dense",
+      "--setting",
+      "file=default:decode=dense,prefill=patterns",
+      "--setting",
+      "whole=default:decode=dense,prefill=a-shape,sizes=2000x2000"};
+  ASSERT_EQ(Run(arguments).exit_code, 0);
+  std::map<std::string, json> settings;
+  const json summary = json::parse(ReadFile(summary_));
+  for (const json& setting : summary.at("settings")) {
+    settings[setting.at("name")] = setting;
+  }
+  const json& ends = settings.at("ends");
+  EXPECT_LT(ends.at("prefill_density").get<double>(), 0.9);
+  EXPECT_LT(ends.at("prefill_recall").get<double>(), 0.9);
+  EXPECT_GT(ends.at("kl").get<double>(), settings.at("whole").at("kl").get<double>());
+  EXPECT_GT(ends.at("prefill_seconds").get<double>(), 0.0);
+  // A window cut into chunks is the same window, so the answer is, to the bit.
+  EXPECT_EQ(ends.at("kl"), settings.at("cut").at("kl"));
+  EXPECT_TRUE(settings.at("cut").at("prefill_recall").is_null()) << "was not verified";
+  EXPECT_GT(settings.at("file").at("prefill_density").get<double>(),
+            ends.at("prefill_density").get<double>());
+  for (const char* name : {"replayed", "whole"}) {
+    EXPECT_NEAR(settings.at(name).at("kl").get<double>(), 0.0, 1e-6) << name;
+    EXPECT_EQ(settings.at(name).at("tokens_as_dense"), 1.0) << name;
+  }
+  EXPECT_TRUE(settings.at("replayed").at("prefill_density").is_null());
+  EXPECT_EQ(settings.at("whole").at("prefill_density"), 1.0);
+
+  const std::string results = ReadFile(out_);
+  ASSERT_EQ(Run(arguments).exit_code, 0);
+  EXPECT_EQ(ReadFile(out_), results) << "nothing is measured twice";
+  hipattn_run::testing::WriteFile(patterns, "[]");
+  ExpectFailure(Run(arguments), "patterns");
+  ExpectFailure(Run({"--setting", "default:prefill=patterns"}), "needs --patterns");
+}
+
 TEST_F(RecallCli, GoesOnWhereItEnded) {
   std::vector<std::string> arguments = settings_;
   arguments.insert(arguments.end(), {"--facts", "2"});
@@ -195,25 +249,11 @@ TEST_F(RecallCli, ResultsOfAnotherRunStay) {
 TEST_F(RecallCli, HelpShowsOptionsAndSettings) {
   const ProgramResult result = RunProgram({HIPATTN_RECALL_PROGRAM, "--help"});
   EXPECT_EQ(result.exit_code, 0);
-  for (const char* word : {"--model",
-                           "--text",
-                           "--facts",
-                           "--seed",
-                           "--tokens",
-                           "--distractors",
-                           "--form",
-                           "--answer-tokens",
-                           "--setting",
-                           "--sinks",
-                           "--window",
-                           "--out",
-                           "--summary",
-                           "--jobs",
-                           "--quiet",
-                           "--keep-wrong",
-                           "oracle",
-                           "scorer=",
-                           "secret-number"}) {
+  for (const char* word :
+       {"--model",       "--text",       "--facts",         "--seed",    "--tokens",
+        "--distractors", "--form",       "--answer-tokens", "--setting", "--sinks",
+        "--window",      "--patterns",   "--out",           "--summary", "--jobs",
+        "--quiet",       "--keep-wrong", "oracle",          "scorer=",   "secret-number"}) {
     EXPECT_NE(result.out.find(word), std::string::npos) << word;
   }
 }

@@ -41,10 +41,49 @@ TEST(RecallSettings, FieldsReachTheOptions) {
   EXPECT_EQ(options.verify_recall, 1U);
 }
 
+TEST(RecallSettings, PrefillFieldsReachTheOptions) {
+  const Setting setting =
+      One("default:prefill=vertical-slash,sizes=500x100,last_q=128,threshold=0.5,skip=0.25,"
+          "delta=64,chunk=2048");
+  EXPECT_TRUE(setting.reads_text());
+  EXPECT_EQ(setting.attention.prefill_mode, uint32_t{HIPATTN_PREFILL_VERTICAL_SLASH});
+  EXPECT_EQ(setting.attention.prefill_sizes[0], 500U);
+  EXPECT_EQ(setting.attention.prefill_sizes[1], 100U);
+  EXPECT_EQ(setting.attention.prefill_last_q, 128U);
+  EXPECT_FLOAT_EQ(setting.attention.prefill_threshold, 0.5F);
+  EXPECT_FLOAT_EQ(setting.attention.prefill_skip_threshold, 0.25F);
+  EXPECT_EQ(setting.attention.prefill_delta_interval, 64U);
+  EXPECT_EQ(setting.chunk_tokens, 2048U);
+  EXPECT_FALSE(One("tree:prefill=dense").reads_text());
+  EXPECT_FALSE(One("tree").reads_text());
+}
+
+// One reading serves settings that decode otherwise, not those that read otherwise.
+TEST(RecallSettings, OneReadingServesWhatDiffersInStepsOnly) {
+  const std::string text = "tree:rerank=none,prefill=a-shape,sizes=16x64";
+  const Setting setting = One(text);
+  EXPECT_TRUE(ShareIndex(setting, One(text + ",budget=256,decode=dense")));
+  for (const char* other : {"tree:rerank=none",
+                            "tree:rerank=none,prefill=flex",
+                            "tree:rerank=none,prefill=a-shape,sizes=17x64",
+                            "tree:rerank=none,prefill=a-shape,sizes=16x65",
+                            "tree:rerank=none,prefill=a-shape,sizes=16x64,chunk=512",
+                            "tree:rerank=none,prefill=a-shape,sizes=16x64,skip=0.1",
+                            "tree:rerank=none,prefill=a-shape,sizes=16x64,delta=64",
+                            "tree:rerank=none,prefill=a-shape,sizes=16x64,last_q=128",
+                            "tree:rerank=none,prefill=a-shape,sizes=16x64,threshold=0.1",
+                            "tree:rerank=none,prefill=a-shape,sizes=16x64,verify=on"}) {
+    EXPECT_FALSE(ShareIndex(setting, One(other))) << other;
+  }
+  // HiP's prefill searches by what its steps search by.
+  EXPECT_FALSE(ShareIndex(One("tree:prefill=hip,budget=256"), One("tree:prefill=hip,budget=512")));
+}
+
 TEST(RecallSettings, WhatIsLeftOutIsTheDefault) {
   const Setting setting = One("default");
   EXPECT_EQ(setting.name, "default");
   EXPECT_EQ(setting.block_tokens, 16U);
+  EXPECT_EQ(setting.chunk_tokens, 8192U);
   EXPECT_EQ(setting.attention.search, uint32_t{HIPATTN_SEARCH_DEFAULT});
   EXPECT_EQ(setting.attention.decode_mode, uint32_t{HIPATTN_DECODE_SPARSE});
   EXPECT_EQ(setting.attention.budget_tokens, 0U);
@@ -103,6 +142,13 @@ TEST(RecallSettings, WrongOnesNameWhatIsWrong) {
       {"tree:min_recall=2", "field min_recall is '2', not a number from 0 to 1"},
       {"tree:min_recall=nan", "field min_recall is 'nan'"},
       {"tree:verify=yes", "field verify is 'yes', not one of off, on"},
+      {"tree:prefill=some", "field prefill is 'some', not one of auto, dense, a-shape"},
+      {"tree:prefill=a-shape,sizes=16", "field sizes is '16', not two numbers, as 500x100"},
+      {"tree:prefill=a-shape,sizes=x16", "field sizes is 'x16'"},
+      {"tree:prefill=a-shape,sizes=16x", "field sizes is '16x'"},
+      {"tree:sizes=16x64", "field sizes needs field prefill, not dense"},
+      {"tree:prefill=dense,chunk=512", "field chunk needs field prefill, not dense"},
+      {"oracle:budget=512,prefill=flex", "so it has no field prefill"},
       {"oracle", "kind oracle needs field budget"},
       {"oracle:budget=100", "a multiple of 16, it is 100"},
       {"oracle:budget=512,rerank=none", "so it has no field rerank"},

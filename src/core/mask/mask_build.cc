@@ -36,7 +36,7 @@ uint64_t TilesOf(std::span<const MaskRange> ranges) {
   for (size_t i = 0; i < ranges.size();) {
     const uint32_t begin = ranges[i].begin;
     uint32_t end = begin;
-    for (; i < ranges.size() && (end == begin || ranges[i].begin == end); ++i) {
+    for (; i < ranges.size() && ranges[i].begin == end; ++i) {
       end = ranges[i].end;
     }
     tiles += CeilDiv(end - begin, kRowTile);
