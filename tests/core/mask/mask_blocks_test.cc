@@ -20,32 +20,45 @@ namespace {
 using hipattn::testing::BuiltMask;
 using hipattn::testing::Paint;
 
-TEST(MaskBlocks, AreThoseThatSomeRowReads) {
-  const PrefillShape shape = {300, 777};
-  const BuiltMask lines(LineTiles(shape, {{3, 100, 101, 500, 776}}, {{0, 90, 400, 700}}));
-  const BuiltMask ends(BlockTiles(shape, {5, 33}, nullptr));
-  const BuiltMask nothing(LineTiles(shape, {}, {}));
-  const std::vector<PrefillMask> masks = {lines.mask, nothing.mask, ends.mask};
-  for (const uint32_t block_tokens : {16U, 32U, 64U}) {
-    for (uint32_t first = 0; first < lines.mask.num_tiles; ++first) {
-      for (uint32_t end = first; end <= lines.mask.num_tiles; ++end) {
-        std::set<uint32_t> want;
-        for (const BuiltMask* built : {&lines, &ends}) {
-          const std::vector<uint8_t> paint = Paint(*built);
-          for (uint32_t row = first * kRowTile; row < std::min(end * kRowTile, shape.q_len);
-               ++row) {
-            for (uint32_t key = 0; key < shape.kv_len; ++key) {
-              if (paint[size_t{row} * shape.kv_len + key] != 0) {
-                want.insert(key / block_tokens);
-              }
+// Of any tiles, against the painted pairs.
+void ExpectBlocks(const std::vector<const BuiltMask*>& built, uint32_t block_tokens) {
+  const PrefillShape& shape = built[0]->shape;
+  std::vector<PrefillMask> masks;
+  std::vector<std::vector<uint8_t>> paints;
+  for (const BuiltMask* mask : built) {
+    masks.push_back(mask->mask);
+    paints.push_back(Paint(*mask));
+  }
+  for (uint32_t first = 0; first < masks[0].num_tiles; ++first) {
+    for (uint32_t end = first; end <= masks[0].num_tiles; ++end) {
+      std::set<uint32_t> want;
+      for (const std::vector<uint8_t>& paint : paints) {
+        for (uint32_t row = first * kRowTile; row < std::min(end * kRowTile, shape.q_len); ++row) {
+          for (uint32_t key = 0; key < shape.kv_len; ++key) {
+            if (paint[size_t{row} * shape.kv_len + key] != 0) {
+              want.insert(key / block_tokens);
             }
           }
         }
-        EXPECT_EQ(BlocksNeeded(masks, {first, end}, block_tokens),
-                  std::vector<uint32_t>(want.begin(), want.end()))
-            << "tiles " << first << " to " << end << ", blocks of " << block_tokens;
       }
+      EXPECT_EQ(BlocksNeeded(masks, {first, end}, block_tokens),
+                std::vector<uint32_t>(want.begin(), want.end()))
+          << "tiles " << first << " to " << end << ", blocks of " << block_tokens;
     }
+  }
+}
+
+TEST(MaskBlocks, AreThoseThatSomeRowReads) {
+  const PrefillShape shape = {300, 777};
+  const BuiltMask lines(LineTiles(shape, {{3, 100, 101, 500, 776}}, {{0, 90, 400, 700}}));
+  const BuiltMask columns(LineTiles(shape, {{3, 550, 600, 700}}, {}));
+  const BuiltMask ends(BlockTiles(shape, {5, 33}, nullptr));
+  const BuiltMask nothing(LineTiles(shape, {}, {}));
+  for (const uint32_t block_tokens : {16U, 32U, 64U}) {
+    ExpectBlocks({&lines, &nothing, &ends}, block_tokens);
+    ExpectBlocks({&lines}, block_tokens);
+    ExpectBlocks({&columns}, block_tokens);
+    ExpectBlocks({&ends}, block_tokens);
   }
   EXPECT_TRUE(BlocksNeeded({&nothing.mask, 1}, {0, nothing.mask.num_tiles}, 16).empty());
 }

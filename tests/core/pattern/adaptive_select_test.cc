@@ -98,38 +98,49 @@ size_t TileMapSize(const PrefillShape& shape) {
   return size_t{NumRowTiles(shape)} * NumKeyBlocks(shape, kRowTile);
 }
 
+// exp(-1.5): what lies 2 below the best is out.
+void CheckFlash(const PrefillShape& shape, int32_t sinks, int32_t window, Random* random) {
+  const std::vector<float> scores = Wholes(random, TileMapSize(shape), 4);
+  const BlockLists lists =
+      SelectFlash(shape,
+                  scores,
+                  {std::exp(-1.5), static_cast<uint32_t>(sinks), static_cast<uint32_t>(window), 1});
+  const BlockRuns pruned = PrunedRuns(shape, lists);
+  ASSERT_EQ(pruned.ptr.size(), lists.ptr.size());
+  for (uint32_t tile = 0; tile < lists.num_lists(); ++tile) {
+    const OwnBlocks own = OwnBlocksOf(shape, tile, kRowTile);
+    const float* row = scores.data() + size_t{tile} * NumKeyBlocks(shape, kRowTile);
+    const float best = *std::max_element(row, row + own.last + 1);
+    const auto first_row = static_cast<int32_t>(TilePosition(shape, tile));
+    std::set<int32_t> want;
+    std::set<int32_t> left;
+    for (int32_t block = 0; block <= static_cast<int32_t>(own.last); ++block) {
+      bool near = false;
+      for (int32_t key = block * 64; key < (block + 1) * 64; ++key) {
+        near = near || key < sinks || first_row - key < window;
+      }
+      const bool last = tile + 1 == lists.num_lists();
+      (near || last || row[block] > best - 2 ? want : left).insert(block);
+    }
+    EXPECT_EQ(ListOf(lists, tile), want) << "tile " << tile;
+    std::set<int32_t> out;
+    for (uint32_t i = pruned.ptr[tile]; i < pruned.ptr[tile + 1]; ++i) {
+      EXPECT_LT(pruned.runs[i].begin, pruned.runs[i].end);
+      for (uint32_t block = pruned.runs[i].begin; block < pruned.runs[i].end; ++block) {
+        out.insert(static_cast<int32_t>(block));
+      }
+    }
+    EXPECT_EQ(out, left) << "tile " << tile;
+  }
+}
+
 TEST(FlashPrefill, KeepsWhatIsNearTheBestAndTheForcedBlocks) {
   Random random(3);
   for (const PrefillShape& shape : {PrefillShape{1000, 1000}, {350, 1001}}) {
-    const std::vector<float> scores = Wholes(&random, TileMapSize(shape), 4);
-    // exp(-1.5): what lies 2 below the best is out.
-    const BlockLists lists = SelectFlash(shape, scores, {std::exp(-1.5), 100, 150, 1});
-    const BlockRuns pruned = PrunedRuns(shape, lists);
-    ASSERT_EQ(pruned.ptr.size(), lists.ptr.size());
-    for (uint32_t tile = 0; tile < lists.num_lists(); ++tile) {
-      const OwnBlocks own = OwnBlocksOf(shape, tile, kRowTile);
-      const float* row = scores.data() + size_t{tile} * NumKeyBlocks(shape, kRowTile);
-      const float best = *std::max_element(row, row + own.last + 1);
-      const auto first_row = static_cast<int32_t>(TilePosition(shape, tile));
-      std::set<int32_t> want;
-      std::set<int32_t> left;
-      for (int32_t block = 0; block <= static_cast<int32_t>(own.last); ++block) {
-        bool near = false;
-        for (int32_t key = block * 64; key < (block + 1) * 64; ++key) {
-          near = near || key < 100 || first_row - key < 150;
-        }
-        const bool last = tile + 1 == lists.num_lists();
-        (near || last || row[block] > best - 2 ? want : left).insert(block);
-      }
-      EXPECT_EQ(ListOf(lists, tile), want) << "tile " << tile;
-      std::set<int32_t> out;
-      for (uint32_t i = pruned.ptr[tile]; i < pruned.ptr[tile + 1]; ++i) {
-        EXPECT_LT(pruned.runs[i].begin, pruned.runs[i].end);
-        for (uint32_t block = pruned.runs[i].begin; block < pruned.runs[i].end; ++block) {
-          out.insert(static_cast<int32_t>(block));
-        }
-      }
-      EXPECT_EQ(out, left) << "tile " << tile;
+    CheckFlash(shape, 100, 150, &random);
+    // Sinks and window that end where blocks do, one key before, one behind.
+    for (const int32_t near : {127, 128, 129}) {
+      CheckFlash(shape, near, near, &random);
     }
   }
 }
@@ -149,6 +160,12 @@ TEST(FlashPrefill, NaNAndNothingKeepTheirOwnBlocksAlone) {
     const std::vector<float> scores(TileMapSize(shape), score);
     EXPECT_EQ(SelectFlash(shape, scores, {0.1, 0, 0, 0}).blocks.size(), 16U);
   }
+  // Rows that begin at the last key of a block, whose own is no window's.
+  const PrefillShape chunk = {200, 263};
+  const std::vector<float> nothing(TileMapSize(chunk), std::nanf(""));
+  const BlockLists lists = SelectFlash(chunk, nothing, {0.1, 0, 0, 0});
+  EXPECT_EQ(ListOf(lists, 0), (std::set<int32_t>{0, 1}));
+  EXPECT_EQ(ListOf(lists, 2), (std::set<int32_t>{2, 3}));
 }
 
 constexpr FlexOptions kOptions = {.block_tokens = 128, .min_blocks = 1};
