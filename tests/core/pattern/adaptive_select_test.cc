@@ -232,12 +232,14 @@ TEST(FlexPrefill, UnpredictedMassIsLinesByTheirShare) {
   EXPECT_EQ(PlanFlex(shape, probe.Estimate(), bounded).vertical_blocks, 1U);
 }
 
-// All of the probe rows' mass on one key: its block is kept beside the forced one.
+// Most of the probe rows' mass on one key, none in the first block: that key's block is kept, and
+// the first one by force.
 TEST(FlexPrefill, OneKeyWithAllTheMassIsKept) {
   const PrefillShape shape = {4096, 4096};
-  std::vector<float> vertical(4096, 0.0F);
+  std::vector<float> vertical(4096, 0.001F);
   std::vector<float> slash(4096, 64.0F / 4096);
-  vertical[2000] = 64.0F;
+  std::fill_n(vertical.begin(), 64, 0.0F);
+  vertical[2000] = 64.0F - 4031 * 0.001F;
   const std::vector<float> scores(64, 0.0F);
   const FlexEstimate estimate = {vertical, slash, 64, scores};
   const FlexBudget budget = PlanFlex(shape, estimate, {});
@@ -254,6 +256,7 @@ TEST(FlexPrefill, ShortTextsAreDenseAndChunksKeepTheirOwnBlocks) {
   for (const PrefillShape& shape : {PrefillShape{1, 1}, {256, 256}, {100, 200}}) {
     Probe probe(shape.kv_len);
     const FlexBudget budget = PlanFlex(shape, probe.Estimate(), kOptions);
+    EXPECT_EQ(budget.vertical_blocks, NumKeyBlocks(shape, 128)) << "up to two blocks: all";
     ExpectDense(shape, SelectFlex(shape, probe.Estimate(), budget, {}, kOptions, &scratch));
   }
   Probe probe(1280);
