@@ -162,25 +162,55 @@ Status StreamSet::Sync(device::Ticket ticket) {
   return fault_;
 }
 
+bool StreamSet::PutOff(const PendingFree& pending) noexcept {
+  try {
+    frees_.push_back(pending);
+    return true;
+  } catch (const std::bad_alloc&) {
+    return false;
+  }
+}
+
 void StreamSet::FreeLater(const device::Memory& memory, device::Ticket after) noexcept {
   {
     std::unique_lock<std::mutex> lock(mutex_);
-    if (!Reached(after)) {
-      try {
-        frees_.push_back({after, memory});
-        return;
-      } catch (const std::bad_alloc&) {
-        reached_.wait(lock, [&] { return Reached(after); });
-      }
+    if (!Reached(after) && PutOff({after, memory})) {
+      return;
     }
+    reached_.wait(lock, [&] { return Reached(after); });
   }
   free_(memory);
 }
 
-std::vector<StreamSet::PendingFree>::iterator StreamSet::FirstDue() {
-  return std::partition(frees_.begin(), frees_.end(), [&](const PendingFree& pending) {
-    return !Reached(pending.after);
-  });
+void StreamSet::FreeDue(std::unique_lock<std::mutex>* lock) {
+  while (true) {
+    const auto due = std::find_if(frees_.begin(), frees_.end(), [&](const PendingFree& pending) {
+      return Reached(pending.after);
+    });
+    if (due == frees_.end()) {
+      return;
+    }
+    const device::Memory memory = due->memory;
+    frees_.erase(due);
+    lock->unlock();
+    free_(memory);
+    lock->lock();
+  }
+}
+
+void StreamSet::RunFirst(Stream* stream, std::unique_lock<std::mutex>* lock) {
+  const Item& item = stream->queue.front();  // stays where it is while others come behind it
+  if (!item.job) {
+    reached_.wait(*lock, [&] { return Reached(item.awaited); });
+  } else if (fault_.ok()) {
+    lock->unlock();
+    Status status = RunJob(item.job);
+    lock->lock();
+    if (fault_.ok() && !status.ok()) {
+      fault_ = std::move(status);
+      held_up_.store(true, std::memory_order_release);
+    }
+  }
 }
 
 void StreamSet::Work(Stream* stream) {
@@ -194,28 +224,9 @@ void StreamSet::Work(Stream* stream) {
     if (stream->queue.empty()) {
       return;
     }
-    Item& item = stream->queue.front();  // stays where it is while others are added behind it
-    if (!item.job) {
-      reached_.wait(lock, [&] { return Reached(item.awaited); });
-    } else if (fault_.ok()) {
-      lock.unlock();
-      Status status = RunJob(item.job);
-      lock.lock();
-      if (fault_.ok()) {
-        fault_ = std::move(status);
-        if (!fault_.ok()) {
-          held_up_.store(true, std::memory_order_release);
-        }
-      }
-    }
+    RunFirst(stream, &lock);
     stream->queue.pop_front();
-    for (auto due = FirstDue(); due != frees_.end(); due = FirstDue()) {
-      const device::Memory memory = frees_.back().memory;
-      frees_.pop_back();
-      lock.unlock();
-      free_(memory);
-      lock.lock();
-    }
+    FreeDue(&lock);
     reached_.notify_all();
   }
 }

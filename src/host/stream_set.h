@@ -85,8 +85,10 @@ class StreamSet {
   Status CheckStream(device::StreamId stream) const;
   Status CheckTicket(device::Ticket ticket) const;
   bool Reached(device::Ticket ticket) const;
-  // The frees that are due are put last; returns the first of them.
-  std::vector<PendingFree>::iterator FirstDue();
+  bool PutOff(const PendingFree& pending) noexcept;  // false: there is no memory to note it down
+  // These two let go of the mutex while they work.
+  void RunFirst(Stream* stream, std::unique_lock<std::mutex>* lock);
+  void FreeDue(std::unique_lock<std::mutex>* lock);
 
   const bool in_place_;
   const Free free_;
