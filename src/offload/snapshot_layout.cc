@@ -56,8 +56,8 @@ std::vector<std::byte> SnapshotLayout::HeaderBytes() const {
   SnapshotHeader header = {{}, kSnapshotVersion, page_bytes_, extent_bytes_.size()};
   std::copy_n(kSnapshotMagic, sizeof(kSnapshotMagic), header.magic);
   std::memcpy(bytes.data(), &header, sizeof(header));
-  std::memcpy(
-      bytes.data() + sizeof(header), extent_bytes_.data(), extent_bytes_.size() * sizeof(uint64_t));
+  const std::span<const std::byte> extents = std::as_bytes(std::span(extent_bytes_));
+  std::copy(extents.begin(), extents.end(), bytes.begin() + sizeof(header));
   return bytes;
 }
 
