@@ -76,6 +76,7 @@ void RunLine(benchmark::State& state, const Work& work, unsigned num_threads, Ke
 
 // Registers every benchmark of one file.
 void RegisterDecode();
+void RegisterAutoPrefill();
 void RegisterSearch();
 void RegisterSketches();
 void RegisterPrefill();

@@ -63,6 +63,7 @@ int Main(int argc, char** argv) {
   RegisterSketches();
   RegisterPrefill();
   RegisterSparsePrefill();
+  RegisterAutoPrefill();
   RegisterMerge();
   RegisterSteps();
   RegisterSnapshots();

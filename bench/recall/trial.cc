@@ -2,17 +2,18 @@
 // SPDX-FileCopyrightText: The hipattn authors
 #include "trial.h"
 
+#include "logits.h"
 #include "utf8.h"
 
 #include <algorithm>
 #include <chrono>
-#include <cmath>
 
 namespace recall_bench {
 namespace {
 
 using hipattn_run::CheckHipattn;
 using hipattn_run::Engine;
+using hipattn_run::KullbackLeibler;
 using hipattn_run::Phase;
 using hipattn_run::Sequence;
 using nlohmann::json;
@@ -30,27 +31,6 @@ double SecondsSince(Clock::time_point begin) {
 
 int32_t Greatest(const std::vector<float>& logits) {
   return static_cast<int32_t>(std::max_element(logits.begin(), logits.end()) - logits.begin());
-}
-
-double LogSumExp(const std::vector<float>& logits) {
-  const double greatest = static_cast<double>(*std::max_element(logits.begin(), logits.end()));
-  double sum = 0;
-  for (const float logit : logits) {
-    sum += std::exp(static_cast<double>(logit) - greatest);
-  }
-  return greatest + std::log(sum);
-}
-
-// Of softmax(q) from softmax(p).
-double KullbackLeibler(const std::vector<float>& p, const std::vector<float>& q) {
-  const double p_lse = LogSumExp(p);
-  const double q_lse = LogSumExp(q);
-  double sum = 0;
-  for (size_t i = 0; i < p.size(); ++i) {
-    const double log_p = static_cast<double>(p[i]) - p_lse;
-    sum += std::exp(log_p) * (log_p - (static_cast<double>(q[i]) - q_lse));
-  }
-  return sum;
 }
 
 json ToJson(const Mean& mean) {

@@ -8,6 +8,7 @@
 #include "chat_template.h"
 #include "gguf.h"
 #include "llama_model.h"
+#include "logits.h"
 #include "options.h"
 #include "prompt.h"
 #include "report.h"
@@ -132,7 +133,9 @@ Result<Sequence> ReadAndAnswer(const Options& options,
       return status;
     }
     if (options.compare_prefill) {
-      report->readings.back().same_answer =
+      Reading& reading = report->readings.back();
+      reading.kl = KullbackLeibler(report->readings.front().logits, reading.logits);
+      reading.same_answer =
           report->answers.back().answer.tokens == report->answers.front().answer.tokens;
     }
   }

@@ -192,7 +192,14 @@ void AddPrefillOptions(CLI::App& app, Options* o) {
                  "largest so far, is skipped; 0 = none")
       ->check(CLI::Range(0.0F, 1.0F))
       ->capture_default_str();
-  app.add_option("--patterns", o->patterns, "pattern file of --prefill patterns, as MInference's");
+  app.add_option(
+         "--prefill-delta",
+         o->prefill_delta,
+         "every so many prompt tokens one is read densely as well, and what that gives more "
+         "is added to the tokens up to the next; 0 = none")
+      ->capture_default_str();
+  app.add_option(
+      "--patterns", o->patterns, "pattern file of --prefill patterns and auto, as MInference's");
   app.add_flag("--compare-prefill",
                o->compare_prefill,
                "read and answer the prompt densely first, then as --prefill says, show both")
@@ -240,8 +247,8 @@ std::string Contradiction(const Options& options) {
   if (wants_patterns && options.patterns.empty()) {
     return "--prefill patterns needs --patterns";
   }
-  if (!wants_patterns && !options.patterns.empty()) {
-    return "--patterns needs --prefill patterns";
+  if (!wants_patterns && options.prefill != HIPATTN_PREFILL_AUTO && !options.patterns.empty()) {
+    return "--patterns needs --prefill patterns or auto";
   }
   if (options.compare_prefill && options.prefill == HIPATTN_PREFILL_DENSE) {
     return "--compare-prefill needs a --prefill other than dense";
@@ -300,6 +307,7 @@ hipattn_attention_options_t MakeAttentionOptions(const Options& options,
     attention.prefill_last_q = options.prefill_last_q;
     attention.prefill_threshold = options.prefill_threshold;
     attention.prefill_skip_threshold = options.prefill_skip;
+    attention.prefill_delta_interval = options.prefill_delta;
   }
   attention.budget_tokens = options.budget_tokens;
   attention.rerank_tokens = options.rerank_tokens;

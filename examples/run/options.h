@@ -51,6 +51,7 @@ struct Options {
   uint32_t prefill_last_q = 0;
   float prefill_threshold = 0;
   float prefill_skip = 0;
+  uint32_t prefill_delta = 0;
   std::string patterns;
   bool compare_prefill = false;
 

@@ -136,7 +136,8 @@ double TokensPerSecond(const Report& report, const Reading& reading) {
 
 // One line per reading, the first of which the others are compared with.
 std::string FormatReadings(const Report& report) {
-  std::string text = "prefill          seconds    tok/s  density   recall  speedup  answer\n";
+  std::string text =
+      "prefill          seconds    tok/s  density   recall  speedup       KL  answer\n";
   for (const Reading& reading : report.readings) {
     const std::optional<double> density = reading.density();
     text += reading.prefill + std::string(15 - std::min<size_t>(15, reading.prefill.size()), ' ');
@@ -145,6 +146,7 @@ std::string FormatReadings(const Report& report) {
     text += Right(density ? Percent(*density) : "?", 9);
     text += Right(std::isnan(reading.recall) ? "-" : Fixed(reading.recall, 4), 9);
     text += Right(Fixed(report.readings[0].seconds / reading.seconds, 2), 9);
+    text += Right(Fixed(reading.kl, 4), 9);
     text += reading.same_answer ? "  same\n" : "  differs\n";
   }
   return text;
@@ -164,6 +166,7 @@ Status WriteJson(const Report& report, const std::string& path) {
     for (const Reading& reading : report.readings) {
       object["prefills"].push_back(ReadingToJson(reading));
       object["prefills"].back()["same_answer"] = reading.same_answer;
+      object["prefills"].back()["first_token_kl"] = reading.kl;
     }
   }
   if (report.answers.size() > 1) {

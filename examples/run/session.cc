@@ -84,7 +84,10 @@ std::optional<double> Reading::density() const {
   if (dense_tiles > 0) {
     return static_cast<double>(tiles) / static_cast<double>(dense_tiles);
   }
-  return prefill == PrefillName(HIPATTN_PREFILL_DENSE) ? std::optional(1.0) : std::nullopt;
+  // AUTO without a tile was dense in every chunk.
+  const bool dense =
+      prefill == PrefillName(HIPATTN_PREFILL_DENSE) || prefill == PrefillName(HIPATTN_PREFILL_AUTO);
+  return dense ? std::optional(1.0) : std::nullopt;
 }
 
 Result<Sequence> Session::BeginText(uint32_t prefill_mode, Reading* reading) {
@@ -156,6 +159,7 @@ Result<Sequence> Session::ReadPrompt(const std::vector<int32_t>& prompt,
   reading->tiles = stats.value().prefill_tiles;
   reading->dense_tiles = stats.value().prefill_dense_tiles;
   reading->recall = stats.value().prefill_recall;
+  reading->logits = prompt_logits_;
   return sequence;
 }
 

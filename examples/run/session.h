@@ -54,13 +54,16 @@ struct Reading {
   double seconds = 0;
   double cpu_seconds = 0;    // of all threads
   uint64_t tiles = 0;        // of 64 queries x 64 keys that were computed, dense heads included
-  uint64_t dense_tiles = 0;  // that dense attention would compute; both 0: the mode has no masks
+  uint64_t dense_tiles = 0;  // that dense attention would compute; both 0: no chunk had masks
   // Share of softmax mass that the masks attended, with --verify-recall; NaN: not known.
   double recall = 0;
-  bool same_answer = true;  // as after the first reading
-  size_t saved_tokens = 0;  // of the prompt, to a file or from one
-  double save_seconds = 0;  // 0: not saved; no part of `seconds`
-  double load_seconds = 0;  // 0: not loaded; a part of `seconds`
+  size_t saved_tokens = 0;    // of the prompt, to a file or from one
+  double save_seconds = 0;    // 0: not saved; no part of `seconds`
+  double load_seconds = 0;    // 0: not loaded; a part of `seconds`
+  std::vector<float> logits;  // of the answer's first token
+  // With --compare-prefill, beside the first reading:
+  double kl = 0;  // divergence of the first token's distribution, in nats
+  bool same_answer = true;
 
   std::optional<double> density() const;  // nullopt: not known
 };

@@ -32,8 +32,11 @@ std::vector<float> CopyInvFreq(const hipattn_engine_options_t& c) {
 
 Result<engine::EngineOptions> ReadEngineOptions(const hipattn_engine_options_t* given) {
   hipattn_engine_options_t c = HIPATTN_ENGINE_OPTIONS_INIT;
-  HIPATTN_RETURN_IF_ERROR(ReadStruct(
-      "options", given, offsetof(hipattn_engine_options_t, rope_inv_freq), sizeof(c), &c));
+  HIPATTN_RETURN_IF_ERROR(ReadStruct("options",
+                                     given,
+                                     offsetof(hipattn_engine_options_t, rope_inv_freq),
+                                     offsetof(hipattn_engine_options_t, first_q_head),
+                                     &c));
   if (c.reserved != 0) {
     return InvalidArgument("reserved is ", c.reserved, ", must be 0");
   }
@@ -64,6 +67,8 @@ Result<engine::EngineOptions> ReadEngineOptions(const hipattn_engine_options_t* 
   options.host_kv_bytes = c.host_kv_bytes;
   options.disk_kv_bytes = c.disk_kv_bytes;
   options.log = {c.log, c.log_user_data};
+  options.first_q_head = c.first_q_head;
+  options.model_q_heads = c.model_q_heads;
   return options;
 }
 
@@ -121,6 +126,8 @@ void WriteEngineOptions(const engine::EngineOptions& options, hipattn_engine_opt
   c.disk_kv_bytes = options.disk_kv_bytes;
   c.log = options.log.fn;
   c.log_user_data = options.log.user_data;
+  c.first_q_head = options.first_q_head;
+  c.model_q_heads = options.model_q_heads;
   WriteStruct(c, to);
 }
 

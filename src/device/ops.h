@@ -40,6 +40,7 @@ struct OpTable {
   Op<PoolParams> pool_blocks;
   Op<BlockScoreParams> score_blocks;
   Op<AntidiagonalParams> score_antidiagonals;
+  Op<DeltaParams> apply_deltas;
   Op<MergeParams> merge_states;
 };
 

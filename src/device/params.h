@@ -559,6 +559,24 @@ constexpr uint64_t AntidiagonalWorkspaceFloats(uint32_t num_keys,
 }
 
 // ------------------------------------------------------------------------------------------
+// apply_deltas What dense attention gives to the anchors among the rows, less what they have,
+// becomes their delta; a row gains the last anchor's, itself included (Delta Attention, arXiv
+// 2505.11254). f32, every step rounded, the same bits on every device.
+struct DeltaJob {      // one q head
+  const float* dense;  // of the anchors, dense_stride floats apart
+  void* out;           // of the rows, io_dtype, out_stride elements apart
+  float* delta;        // [head_dim] of the last anchor before the rows; then of the last one
+};
+struct DeltaParams {
+  const DeltaJob* jobs;
+  uint32_t num_jobs;
+  const uint32_t* anchors;  // [num_anchors] rows, ascending, below num_rows
+  uint32_t num_anchors, num_rows, head_dim;
+  uint64_t dense_stride, out_stride;
+  DType io_dtype;
+};
+
+// ------------------------------------------------------------------------------------------
 // merge_states (o_a, lse_a), (o_b, lse_b) over disjoint keys -> (o, lse) (SPEC D4). o may alias
 // o_a, lse may alias lse_a.
 struct MergeParams {

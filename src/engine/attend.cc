@@ -5,6 +5,7 @@
 #include "engine/audit.h"
 #include "engine/call.h"
 #include "engine/decode_step.h"
+#include "engine/prefill_options.h"
 #include "engine/prefill_step.h"
 
 #include <algorithm>
@@ -97,10 +98,14 @@ Status PrepareParts(Call* call) {
     part.first_row = call->num_rows;
     part.decode =
         args.phase == Phase::kDecode || (args.phase == Phase::kByLength && part.num_rows == 1);
+    part.options = part.sequence->options;
     part.index_blocks = IndexBlocks(*call, part);
     call->num_rows += part.num_rows;
     part.sequence->audits.Save(args.layer);
     HIPATTN_RETURN_IF_ERROR(CheckLength(*call, part));
+    ChoosePrefill(
+        {ShapeOf(part), part.sequence->keys_rotated, !call->engine.patterns.layers.empty()},
+        &part.options);
     HIPATTN_RETURN_IF_ERROR(CheckExternal(*call, part));
     call->parts.push_back(part);
   }

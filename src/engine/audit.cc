@@ -100,7 +100,8 @@ Status RowAudit::AttendOutside(const std::vector<uint32_t>& heads) {
     job.lse = audit.outside.data();
     scratch.decode_jobs[i] = job;
   }
-  HIPATTN_RETURN_IF_ERROR(RunDecodeJobs(engine_, static_cast<uint32_t>(heads.size())));
+  HIPATTN_RETURN_IF_ERROR(
+      RunDecodeJobs(engine_, static_cast<uint32_t>(heads.size()), engine_.options.io()));
   for (size_t i = 0; i < heads.size(); ++i) {
     for (uint32_t g = 0; g < group(); ++g) {
       scratch.audits[i].outside[g] *= std::numbers::log2e_v<float>;

@@ -6,6 +6,7 @@
 #ifndef HIPATTN_ENGINE_CALL_H_
 #define HIPATTN_ENGINE_CALL_H_
 
+#include "core/mask/prefill_shape.h"
 #include "device/parallel_tasks.h"
 #include "engine/state.h"
 
@@ -21,13 +22,19 @@ namespace hipattn::engine {
 struct Part {
   SequenceState* sequence = nullptr;
   LayerState* layer = nullptr;
-  uint32_t index = 0;      // of the sequence in the call
-  uint64_t first_pos = 0;  // position of the first new token
+  AttentionOptions options;  // the sequence's; a prefill mode AUTO is what it chose for this chunk
+  uint32_t index = 0;        // of the sequence in the call
+  uint64_t first_pos = 0;    // position of the first new token
   uint32_t num_rows = 0;
   uint64_t first_row = 0;     // row of the call's q, k, v and out
   bool decode = false;        // every row is a decode step
   uint64_t index_blocks = 0;  // of trees and sketches, after the call
 };
+
+// Of a prefill part.
+inline core::PrefillShape ShapeOf(const Part& part) {
+  return {part.num_rows, static_cast<uint32_t>(part.first_pos) + part.num_rows};
+}
 
 // What a call adds to the engine's stats when it succeeds.
 struct CallStats {

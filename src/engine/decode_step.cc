@@ -236,7 +236,7 @@ Status Wave::AttendStored(const std::vector<Task>& tasks) {
     call_.stats.blocks_attended += job.num_ranges;
     engine_.scratch.decode_jobs[count++] = job;
   }
-  return RunDecodeJobs(engine_, count);
+  return RunDecodeJobs(engine_, count, engine_.options.io());
 }
 
 Status Wave::AttendRotated(const std::vector<Task>& tasks) {

@@ -100,7 +100,7 @@ Status Engine::LoadProfile(const std::string& json_path) {
 Status Engine::LoadPatterns(const std::string& json_path) {
   const EngineOptions& o = state_->options;
   HIPATTN_ASSIGN_OR_RETURN(state_->patterns,
-                           ReadPatterns(json_path, {o.num_layers, o.num_q_heads}));
+                           ReadPatterns(json_path, {o.num_layers, o.model_q_heads}));
   return Status::Ok();
 }
 

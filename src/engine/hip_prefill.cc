@@ -4,6 +4,7 @@
 
 #include "core/mask/block_tiles.h"
 #include "core/mask/mask_build.h"
+#include "engine/delta.h"
 
 #include <algorithm>
 
@@ -79,6 +80,17 @@ Status AttendSlice(Call* call, const Part& part, const core::RowRange& rows) {
   return LaunchAndSync(engine, engine.device->ops().sparse_prefill, params);
 }
 
+Status Correct(Call* call, const Part& part, const core::RowRange& rows) {
+  const EngineOptions& options = call->options();
+  Scratch<float>& deltas = call->engine.scratch.deltas;
+  HIPATTN_RETURN_IF_ERROR(deltas.Grow(*call->engine.device, call->q_row_stride()));
+  std::vector<DeltaHead> heads;
+  for (uint32_t h = 0; h < options.num_q_heads; ++h) {
+    heads.push_back({h, deltas.data() + size_t{h} * options.head_dim});
+  }
+  return CorrectRows(call, part, rows, heads);
+}
+
 Status RunSlice(Call* call, const Part& part, std::span<const core::RowRange> blocks) {
   const core::RowRange rows = {blocks.front().begin, blocks.back().end};
   const core::PrefillShape shape = {rows.end - rows.begin,
@@ -95,7 +107,8 @@ Status RunSlice(Call* call, const Part& part, std::span<const core::RowRange> bl
     CountReads(reads, &call->stats);
     HIPATTN_RETURN_IF_ERROR(status);
   }
-  return AttendSlice(call, part, rows);
+  HIPATTN_RETURN_IF_ERROR(AttendSlice(call, part, rows));
+  return part.options.prefill_delta_interval == 0 ? Status::Ok() : Correct(call, part, rows);
 }
 
 }  // namespace

@@ -78,7 +78,7 @@ Status PlanAll(EngineState& engine, uint64_t num_tokens, const HeadStore& store,
   return ResolveSlots(engine, store, list);
 }
 
-Status RunDecodeJobs(EngineState& engine, uint32_t count) {
+Status RunDecodeJobs(EngineState& engine, uint32_t count, DType out_dtype) {
   if (count == 0) {
     return Status::Ok();
   }
@@ -90,7 +90,7 @@ Status RunDecodeJobs(EngineState& engine, uint32_t count) {
   params.group = options.group();
   params.scale = options.softmax_scale;
   params.softcap = options.logit_softcap;
-  params.out_dtype = options.io();
+  params.out_dtype = out_dtype;
   uint64_t floats = 0;
   for (uint32_t i = 0; i < count; ++i) {
     floats +=
@@ -152,7 +152,7 @@ Status DenseLse(Call* call, const Part& part, uint64_t row, uint64_t pos) {
                                out,
                                lse};
   }
-  return stored ? RunDecodeJobs(engine, options.num_kv_heads)
+  return stored ? RunDecodeJobs(engine, options.num_kv_heads, options.io())
                 : RunRotatedJobs(engine, options.num_kv_heads);
 }
 

@@ -35,8 +35,9 @@ Status PlanFixed(EngineState& engine,
 // All of [0, num_tokens) at true positions.
 Status PlanAll(EngineState& engine, uint64_t num_tokens, const HeadStore& store, RowList* list);
 
-// Runs the first `count` of scratch.decode_jobs, scratch.rotated_jobs.
-Status RunDecodeJobs(EngineState& engine, uint32_t count);
+// Runs the first `count` of scratch.decode_jobs, scratch.rotated_jobs; out of `out_dtype`, of
+// io_dtype.
+Status RunDecodeJobs(EngineState& engine, uint32_t count, DType out_dtype);
 Status RunRotatedJobs(EngineState& engine, uint32_t count);
 
 // lse of dense attention of one row -> scratch.truth_lse[num_q_heads].

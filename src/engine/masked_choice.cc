@@ -88,7 +88,9 @@ void MaskedWave::SetKind(uint32_t i) {
       break;
   }
   const uint32_t q_head = KvHead(i) * group() + i % group();
-  const core::HeadPattern pattern = engine_.patterns.Lookup(call_.args.layer, q_head).Pattern();
+  const core::PatternEntry entry =
+      engine_.patterns.Lookup(call_.args.layer, q_head, call_.options().first_q_head);
+  const core::HeadPattern pattern = entry.Pattern();
   head.kind = KindOf(pattern.type);
   head.sizes[0] = pattern.a;
   head.sizes[1] = pattern.b;
@@ -237,6 +239,7 @@ Status MaskedWave::Decide(uint32_t i) {
     HIPATTN_ASSIGN_OR_RETURN(const core::MaskSize size, core::MeasureMask(*SourceOf(i, shape_)));
     head.tiles = size.computed_tiles;
   }
+  head.tiles += anchors_.Tiles(shape_);
   head.dense = core::WhyDense(shape_, call_.args.layer, head.tiles, kPrefillDenseRules) !=
                core::DenseReason::kNone;
   return Status::Ok();
@@ -403,7 +406,7 @@ Status MaskedWave::MakeMask(uint32_t i, const Slice& slice) {
   const std::unique_ptr<core::TileSource> source = SourceOf(i, slice.shape);
   HIPATTN_ASSIGN_OR_RETURN(const core::MaskSize size, core::MeasureMask(*source));
   if (ChoosesBySlice(i)) {
-    head.tiles = size.computed_tiles;
+    head.tiles = size.computed_tiles + anchors_.Tiles(slice.shape);
     if (Is(i, MaskKind::kFlash)) {
       HIPATTN_RETURN_IF_ERROR(KeepPruned(i, slice));
     }

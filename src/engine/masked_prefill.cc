@@ -2,6 +2,7 @@
 // SPDX-FileCopyrightText: The hipattn authors
 #include "engine/masked_prefill.h"
 
+#include "engine/delta.h"
 #include "engine/lists.h"
 #include "engine/masked_wave.h"
 #include "engine/prefill_options.h"
@@ -109,7 +110,8 @@ Status MaskedWave::RunSlice(const Slice& slice) {
     }
   }
   HIPATTN_RETURN_IF_ERROR(AttendDense(slice, false));
-  return AttendMasks(slice);
+  HIPATTN_RETURN_IF_ERROR(AttendMasks(slice));
+  return options().prefill_delta_interval == 0 ? Status::Ok() : Correct(slice);
 }
 
 Status MaskedWave::AttendDense(const Slice& slice, bool whole_chunk) {
@@ -206,6 +208,24 @@ Status MaskedWave::AttendMasks(const Slice& slice) {
   return Status::Ok();
 }
 
+Status MaskedWave::Correct(const Slice& slice) {
+  std::vector<DeltaHead> heads;
+  for (uint32_t i = 0; i < num_heads_; ++i) {
+    MaskedHead& head = Head(i);
+    if (head.dense) {
+      continue;
+    }
+    HIPATTN_RETURN_IF_ERROR(head.delta.Grow(*engine_.device, call_.options().head_dim));
+    if (head.slice_dense) {  // the next slice's first rows lack nothing either
+      std::fill_n(head.delta.data(), call_.options().head_dim, 0.0F);
+    } else {
+      heads.push_back({KvHead(i) * group() + i % group(), head.delta.data()});
+    }
+  }
+  const core::RowRange rows = {slice.first_row, slice.first_row + slice.shape.q_len};
+  return CorrectRows(&call_, part_, rows, heads);
+}
+
 void MaskedWave::SampleLse(uint32_t i, const Slice& slice, const float* lse, uint64_t stride) {
   const uint32_t num_q_heads = call_.options().num_q_heads;
   const uint32_t q_head = KvHead(i) * group() + i % group();
@@ -216,14 +236,14 @@ void MaskedWave::SampleLse(uint32_t i, const Slice& slice, const float* lse, uin
 }
 
 bool IsMasked(const Call& call, const Part& part) {
-  return !part.decode && PrefillsMasked(part.sequence->options.prefill()) &&
+  return !part.decode && PrefillsMasked(part.options.prefill()) &&
          core::WhyDense(ShapeOf(part), call.args.layer, kPrefillDenseRules) ==
              core::DenseReason::kNone;
 }
 
 Status RunMasked(Call* call, const Part& part) {
   const EngineOptions& options = call->options();
-  const bool verify = part.sequence->options.verify_recall != 0;
+  const bool verify = part.options.verify_recall != 0;
   if (verify) {
     call->engine.scratch.sampled_lse.assign(
         size_t{core::NumRowTiles(ShapeOf(part))} * options.num_q_heads,

@@ -10,6 +10,7 @@
 #ifndef HIPATTN_ENGINE_MASKED_WAVE_H_
 #define HIPATTN_ENGINE_MASKED_WAVE_H_
 
+#include "core/mask/anchors.h"
 #include "core/mask/prefill_shape.h"
 #include "core/mask/tile_source.h"
 #include "engine/call.h"
@@ -19,10 +20,6 @@
 
 namespace hipattn::engine {
 
-inline core::PrefillShape ShapeOf(const Part& part) {
-  return {part.num_rows, static_cast<uint32_t>(part.first_pos) + part.num_rows};
-}
-
 class MaskedWave {
  public:
   // The q heads of num_kv_heads kv heads. The call and the part outlive it.
@@ -31,6 +28,7 @@ class MaskedWave {
         engine_(call->engine),
         part_(part),
         shape_(ShapeOf(part)),
+        anchors_(static_cast<uint32_t>(part.first_pos), part.options.prefill_delta_interval),
         first_kv_head_(first_kv_head),
         num_heads_(num_kv_heads * call->options().group()) {}
 
@@ -44,7 +42,7 @@ class MaskedWave {
   };
 
   uint32_t group() const { return call_.options().group(); }
-  const AttentionOptions& options() const { return part_.sequence->options; }
+  const AttentionOptions& options() const { return part_.options; }
   uint32_t KvHead(uint32_t i) const { return first_kv_head_ + i / group(); }
   MaskedHead& Head(uint32_t i) const { return engine_.scratch.masked_heads[i]; }
   const uint32_t* Slots(uint32_t i) const { return part_.layer->heads[KvHead(i)].store.slots(); }
@@ -92,6 +90,8 @@ class MaskedWave {
   // The heads that are dense: for the chunk, or for this slice alone.
   Status AttendDense(const Slice& slice, bool whole_chunk);
   Status AttendMasks(const Slice& slice);
+  // Delta correction of the heads that attended a mask.
+  Status Correct(const Slice& slice);
   // Keeps the lse of each row tile's last row; lse[row * stride] is that of the slice's row.
   void SampleLse(uint32_t i, const Slice& slice, const float* lse, uint64_t stride);
 
@@ -99,6 +99,7 @@ class MaskedWave {
   EngineState& engine_;
   const Part& part_;
   const core::PrefillShape shape_;
+  const core::Anchors anchors_;
   const uint32_t first_kv_head_;
   const uint32_t num_heads_;
 };

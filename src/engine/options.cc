@@ -115,6 +115,23 @@ Status CheckGeometry(const EngineOptions& given) {
   return Status::Ok();
 }
 
+// Which of the model's q heads the engine holds.
+Status ResolveShare(EngineOptions& options) {
+  if (options.model_q_heads == 0) {
+    options.model_q_heads = options.num_q_heads;
+  }
+  HIPATTN_RETURN_IF_ERROR(CheckAtMost("model_q_heads", options.model_q_heads, kMaxHeads));
+  if (uint64_t{options.first_q_head} + options.num_q_heads > options.model_q_heads) {
+    return InvalidArgument("first_q_head is ",
+                           options.first_q_head,
+                           ": with num_q_heads ",
+                           options.num_q_heads,
+                           " it passes model_q_heads, which is ",
+                           options.model_q_heads);
+  }
+  return Status::Ok();
+}
+
 Status ResolveStorage(EngineOptions& options) {
   if (options.block_tokens == 0) {
     options.block_tokens = kDefaultBlockTokens;
@@ -378,6 +395,26 @@ Status CheckExtension(const EngineOptions& engine, const AttentionOptions& optio
   return Status::Ok();
 }
 
+// What prefill cannot do where keys are stored un-rotated; AUTO is dense there.
+Status CheckUnrotated(const EngineOptions& engine, const AttentionOptions& options) {
+  if (engine.rope_mode == 0 || engine.trained_tokens == 0 || IsBlockSearch(options.search_kind())) {
+    return Status::Ok();
+  }
+  constexpr const char* kWhy = ", which keeps keys un-rotated for positions beyond trained_tokens";
+  if (PrefillsMasked(options.prefill())) {
+    return Unsupported(
+        "prefill_mode is ", options.prefill_mode, " with search ", options.search, kWhy);
+  }
+  if (options.prefill_delta_interval != 0 && options.prefill() == PrefillMode::kHip) {
+    return Unsupported("prefill_delta_interval is ",
+                       options.prefill_delta_interval,
+                       " with search ",
+                       options.search,
+                       kWhy);
+  }
+  return Status::Ok();
+}
+
 }  // namespace
 
 Result<EngineOptions> ResolveEngineOptions(const EngineOptions& given) {
@@ -386,6 +423,7 @@ Result<EngineOptions> ResolveEngineOptions(const EngineOptions& given) {
   HIPATTN_RETURN_IF_ERROR(CheckTiers(given));
   EngineOptions options = given;
   options.device = DeviceKind::kCpu;
+  HIPATTN_RETURN_IF_ERROR(ResolveShare(options));
   HIPATTN_RETURN_IF_ERROR(ResolveStorage(options));
   HIPATTN_RETURN_IF_ERROR(CheckFinite("softmax_scale", options.softmax_scale));
   HIPATTN_RETURN_IF_ERROR(CheckFinite("logit_softcap", options.logit_softcap));
@@ -407,14 +445,7 @@ Result<AttentionOptions> ResolveAttentionOptions(const EngineOptions& engine,
   HIPATTN_RETURN_IF_ERROR(ResolveRerank(engine, options));
   HIPATTN_RETURN_IF_ERROR(ResolveAudit(engine, options));
   HIPATTN_RETURN_IF_ERROR(CheckExtension(engine, options));
-  if (PrefillsMasked(options.prefill()) && engine.rope_mode != 0 && engine.trained_tokens != 0 &&
-      !IsBlockSearch(options.search_kind())) {
-    return Unsupported("prefill_mode is ",
-                       options.prefill_mode,
-                       " with search ",
-                       options.search,
-                       ", which keeps keys un-rotated for positions beyond trained_tokens");
-  }
+  HIPATTN_RETURN_IF_ERROR(CheckUnrotated(engine, options));
   return options;
 }
 

@@ -53,6 +53,7 @@ struct EngineOptions {
   uint64_t device_kv_bytes = 0, host_kv_bytes = 0, disk_kv_bytes = 0;
   std::string disk_path, pool_endpoints;
   LogSink log;
+  uint32_t first_q_head = 0, model_q_heads = 0;
 
   DType io() const { return static_cast<DType>(io_dtype); }
   DType kv() const { return static_cast<DType>(kv_dtype); }

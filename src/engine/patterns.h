@@ -8,6 +8,9 @@
 //   "vertical_and_slash": verticals, slashes   "stream_llm": sinks, window
 //   "block_sparse": both sizes are checked and kept, and mean nothing: 100 blocks per row tile
 //
+// Where heads are shared out among engines, a file is still that of the whole model, and each
+// engine looks up its own (first_q_head).
+//
 // Sizes are integer literals from 0 to 2^24, the score any finite number. Fewer layers than the
 // model has are a search that was interrupted; missing layers and heads are vertical-slash (1000,
 // 6096). JSON to the letter: UTF-8 without a byte order mark, nothing behind the array.

@@ -7,12 +7,19 @@
 #include "core/pattern/flex_select.h"
 #include "core/pattern/xattention_select.h"
 
+#include <algorithm>
 #include <cmath>
 
 namespace hipattn::engine {
 namespace {
 
 constexpr uint32_t kDefaultLastQ = 64;
+
+// Of the root of the text's length: twice as many columns for four times the text.
+constexpr double kAutoVerticals = 24.0;
+// An estimate takes as long as dense attention of so many rows, selection and packing included.
+constexpr uint64_t kEstimateRows = 100;
+constexpr uint64_t kEstimatesPerChunk = 33;  // one is 3 % of it
 
 // What a mode takes of prefill_sizes, and what 0 stands for.
 struct ModeSizes {
@@ -105,24 +112,57 @@ bool PrefillsMasked(PrefillMode mode) {
   return mode != PrefillMode::kAuto && mode != PrefillMode::kDense && mode != PrefillMode::kHip;
 }
 
-Status ResolvePrefill(AttentionOptions* options) {
-  const PrefillMode mode = options->prefill();
-  if (mode == PrefillMode::kAuto) {
+bool AutoTakesPatterns(const core::PrefillShape& chunk) {
+  const uint64_t seen = 2 * uint64_t{chunk.kv_len} - chunk.q_len;  // by a mean row, twice
+  return chunk.q_len * seen >= 2 * kEstimatesPerChunk * kEstimateRows * chunk.kv_len;
+}
+
+core::LineBudget AutoLines(uint32_t kv_len) {
+  const double verticals = kAutoVerticals * std::sqrt(static_cast<double>(kv_len));
+  return {RoundUp(static_cast<uint32_t>(verticals), kRowTile), core::kForcedSlashes};
+}
+
+void ChoosePrefill(const AutoPrefill& by, AttentionOptions* options) {
+  if (options->prefill_delta_interval == 1) {
     options->prefill_mode = static_cast<uint32_t>(PrefillMode::kDense);
   }
+  if (options->prefill() != PrefillMode::kAuto) {
+    return;
+  }
+  if (!by.keys_rotated || by.chunk.kv_len <= kAutoDenseUpTo || by.chunk.q_len < kAutoLeastRows) {
+    options->prefill_mode = static_cast<uint32_t>(PrefillMode::kDense);
+    return;
+  }
+  options->prefill_last_q = kDefaultLastQ;
+  if (by.has_patterns) {
+    const bool takes = AutoTakesPatterns(by.chunk);
+    options->prefill_mode =
+        static_cast<uint32_t>(takes ? PrefillMode::kPatterns : PrefillMode::kDense);
+    return;
+  }
+  options->prefill_mode = static_cast<uint32_t>(PrefillMode::kVerticalSlash);
+  const core::LineBudget lines = AutoLines(by.chunk.kv_len);
+  options->prefill_sizes[0] = lines.verticals;
+  options->prefill_sizes[1] = lines.slashes;
+}
+
+Status ResolvePrefill(AttentionOptions* options) {
+  const PrefillMode mode = options->prefill();
   HIPATTN_RETURN_IF_ERROR(ResolveSizes(options));
   HIPATTN_RETURN_IF_ERROR(ResolveLastQ(options));
-  if (options->prefill_delta_interval != 0) {
-    return Unsupported("prefill_delta_interval is ",
-                       options->prefill_delta_interval,
-                       ": not in this release, must be 0");
+  if (options->prefill_delta_interval != 0 && mode == PrefillMode::kDense) {
+    return InvalidArgument("prefill_delta_interval is ",
+                           options->prefill_delta_interval,
+                           ", prefill_mode ",
+                           options->prefill_mode,
+                           " has nothing to correct");
   }
   HIPATTN_RETURN_IF_ERROR(ResolveThreshold(options));
   const float skip = options->prefill_skip_threshold;
   if (!(skip >= 0.0F && skip < 1.0F)) {
     return InvalidArgument("prefill_skip_threshold is ", skip, ", must be in [0, 1)");
   }
-  if (skip != 0.0F && !PrefillsMasked(mode)) {
+  if (skip != 0.0F && !PrefillsMasked(mode) && mode != PrefillMode::kAuto) {
     return InvalidArgument("prefill_skip_threshold is ",
                            skip,
                            ", prefill_mode ",

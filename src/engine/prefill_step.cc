@@ -14,7 +14,7 @@ namespace hipattn::engine {
 namespace {
 
 bool IsHip(const Part& part) {
-  return part.sequence->options.prefill() == PrefillMode::kHip;
+  return part.options.prefill() == PrefillMode::kHip;
 }
 
 // All sequences whose keys are stored as they are attended, in one submission.

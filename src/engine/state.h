@@ -141,6 +141,7 @@ struct MaskedHead {
   core::BlockLists blocks;
   Scratch<uint32_t> pruned_ptr;  // of blocks that count as their means
   Scratch<ColumnInterval> pruned;
+  Scratch<float> delta;         // [head_dim] of the last anchor (delta.h)
   Scratch<uint32_t> positions;  // of the verticals
   Scratch<std::byte, device::MemoryKind::kDevice> panel;
   Scratch<std::byte> mask_memory;
@@ -171,6 +172,10 @@ struct AttendScratch {
   Scratch<device::SparsePrefillJob> sparse_prefill_jobs;
   std::vector<MaskedHead> masked_heads;
   std::vector<HipHead> hip_heads;
+  Scratch<device::DeltaJob> delta_jobs;
+  Scratch<float, device::MemoryKind::kDevice> anchor_out;
+  Scratch<uint32_t> anchor_rows;
+  Scratch<float> deltas;           // [q head][head_dim] of a HIP prefill
   Scratch<float> slice_lse;        // [row][head of the wave], where the caller wants none
   std::vector<float> sampled_lse;  // [row tile][q head] of its last row; NaN: dense
   Scratch<float> log_tokens;       // of each block, all the same

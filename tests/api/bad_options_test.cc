@@ -99,6 +99,11 @@ const EngineCase kEngineCases[] = {
     {"disk_kv_bytes is 1", HIPATTN_UNSUPPORTED, [](Engine& o) { o.disk_kv_bytes = 1; }},
     {"disk_path is \"/tmp/x\"", HIPATTN_UNSUPPORTED, [](Engine& o) { o.disk_path = "/tmp/x"; }},
     {"pool_endpoints is \"a:1\"", HIPATTN_UNSUPPORTED, [](Engine& o) { o.pool_endpoints = "a:1"; }},
+    {"model_q_heads is 4097", HIPATTN_INVALID_ARGUMENT, [](Engine& o) { o.model_q_heads = 4097; }},
+    {"first_q_head is 1", HIPATTN_INVALID_ARGUMENT, [](Engine& o) { o.first_q_head = 1; }},
+    {"first_q_head is 4294967295",
+     HIPATTN_INVALID_ARGUMENT,
+     [](Engine& o) { o.first_q_head = kHuge, o.model_q_heads = 4096; }},
     {"pool_key", HIPATTN_UNSUPPORTED, [](Engine& o) { o.pool_key = "secret"; }},
 };
 
@@ -240,8 +245,8 @@ const AttentionCase kAttentionCases[] = {
      HIPATTN_INVALID_ARGUMENT,
      [](Attention& o) { o.prefill_last_q = 128; }},
     {"prefill_delta_interval is 16",
-     HIPATTN_UNSUPPORTED,
-     [](Attention& o) { o.prefill_delta_interval = 16; }},
+     HIPATTN_INVALID_ARGUMENT,
+     [](Attention& o) { o.prefill_mode = HIPATTN_PREFILL_DENSE, o.prefill_delta_interval = 16; }},
     {"prefill_threshold is nan",
      HIPATTN_INVALID_ARGUMENT,
      [](Attention& o) { o.prefill_threshold = kNan; }},
@@ -265,7 +270,7 @@ const AttentionCase kAttentionCases[] = {
      [](Attention& o) { o.prefill_skip_threshold = -1.0F; }},
     {"prefill_skip_threshold is 0.1",
      HIPATTN_INVALID_ARGUMENT,
-     [](Attention& o) { o.prefill_skip_threshold = 0.1F; }},
+     [](Attention& o) { o.prefill_mode = HIPATTN_PREFILL_HIP, o.prefill_skip_threshold = 0.1F; }},
 };
 
 TEST(BadAttentionOptions, AreRefusedByNameAndNothingIsMade) {

@@ -53,6 +53,8 @@ TEST(CApi, GetOptionsShowsWhatWasChosen) {
   EXPECT_FLOAT_EQ(resolved.softmax_scale, 1.0F / std::sqrt(128.0F));
   EXPECT_EQ(resolved.rope_dim, 128U);
   EXPECT_EQ(resolved.rope_inv_freq, nullptr);
+  EXPECT_EQ(resolved.first_q_head, 0U);
+  EXPECT_EQ(resolved.model_q_heads, resolved.num_q_heads);
   EXPECT_GT(resolved.device_kv_bytes, 0U);
   const EnginePtr again = MakeEngine(resolved);
   hipattn_engine_options_t twice = HIPATTN_ENGINE_OPTIONS_INIT;

@@ -238,6 +238,68 @@ TEST(MaskedPrefill, PatternsArePerHead) {
   std::remove(path.c_str());
 }
 
+// The columns of `all` that belong to q heads [first, first + part.q_heads) and their kv heads.
+Rows ShareOf(const Rows& all, const Geometry& whole, const Geometry& part, uint32_t first) {
+  Rows rows(part, all.num_rows);
+  const uint32_t first_kv = first / whole.group();
+  for (uint64_t row = 0; row < all.num_rows; ++row) {
+    std::copy_n(all.q.data() + row * whole.q_row() + uint64_t{first} * whole.head_dim,
+                part.q_row(),
+                rows.q.data() + row * part.q_row());
+    const uint64_t kv = row * whole.kv_row() + uint64_t{first_kv} * whole.head_dim;
+    std::copy_n(all.k.data() + kv, part.kv_row(), rows.k.data() + row * part.kv_row());
+    std::copy_n(all.v.data() + kv, part.kv_row(), rows.v.data() + row * part.kv_row());
+  }
+  return rows;
+}
+
+// Two engines that share a model's heads do together what one does with all of them.
+TEST(MaskedPrefill, T18_AShareOfTheHeadsPicksItsEntriesOfTheFile) {
+  Geometry whole;
+  whole.q_heads = 8;
+  whole.kv_heads = 4;
+  Geometry part = whole;
+  part.q_heads = 4;
+  part.kv_heads = 2;
+  const std::string path = ::testing::TempDir() + "masked_prefill_shares.json";
+  std::ofstream(path)
+      << R"([{"1": ["stream_llm", 10, 100, 1], "3": ["stream_llm", 64, 300, 1],)"
+      << R"( "4": ["vertical_and_slash", 30, 110, 1], "5": ["stream_llm", 0, 80, 1],)"
+      << R"( "7": ["stream_llm", 16, 40, 1]}])";
+  Rows want = MakeRows(whole, kSeed, 0, 0, 900);
+  const hipattn_attention_options_t options = MaskOptions(HIPATTN_PREFILL_PATTERNS);
+  {
+    Engine engine(EngineOptionsOf(whole));
+    ASSERT_EQ(hipattn_engine_load_patterns(engine.get(), path.c_str()), HIPATTN_OK)
+        << hipattn_last_error_message();
+    Sequence sequence(engine, options);
+    ASSERT_EQ(TryAttend(engine, sequence, 0, want, kPrefill), HIPATTN_OK);
+  }
+  for (const uint32_t first : {0U, 4U}) {
+    hipattn_engine_options_t engine_options = EngineOptionsOf(part);
+    engine_options.first_q_head = first;
+    engine_options.model_q_heads = whole.q_heads;
+    Engine engine(engine_options);
+    ASSERT_EQ(hipattn_engine_load_patterns(engine.get(), path.c_str()), HIPATTN_OK)
+        << hipattn_last_error_message();
+    Sequence sequence(engine, options);
+    Rows got = ShareOf(want, whole, part, first);
+    ASSERT_EQ(TryAttend(engine, sequence, 0, got, kPrefill), HIPATTN_OK);
+    for (uint64_t row = 0; row < got.num_rows; ++row) {
+      ASSERT_TRUE(std::equal(got.lse.data() + row * part.q_heads,
+                             got.lse.data() + (row + 1) * part.q_heads,
+                             want.lse.data() + row * whole.q_heads + first))
+          << "from head " << first << ", row " << row;
+    }
+  }
+  std::ofstream(path) << R"([{"8": ["stream_llm", 10, 100, 1]}])";
+  hipattn_engine_options_t engine_options = EngineOptionsOf(part);
+  engine_options.model_q_heads = whole.q_heads;
+  Engine engine(engine_options);
+  EXPECT_EQ(hipattn_engine_load_patterns(engine.get(), path.c_str()), HIPATTN_MISMATCH);
+  std::remove(path.c_str());
+}
+
 TEST(MaskedPrefill, T19_TextsOfABatchAreThemselves) {
   const Geometry geometry;
   Engine engine(EngineOptionsOf(geometry, HIPATTN_BF16));

@@ -523,8 +523,7 @@ class Player {
     for (uint32_t h = 0; h < geometry_.q_heads; ++h) {
       FUZZ_CHECK(lse[h] <= all.lse[h] + 1e-4 && lse[h] >= window.lse[h] - 1e-4);
       for (uint32_t d = 0; d < geometry_.head_dim; ++d) {
-        FUZZ_CHECK(std::abs(out[h * geometry_.head_dim + d]) <=
-                   4.0F);  // no value is beyond 2 sqrt(3)
+        FUZZ_CHECK(std::abs(out[h * geometry_.head_dim + d]) <= hipattn::test::OutBound(o));
       }
     }
   }

@@ -45,6 +45,15 @@ void RandomPrefill(const Next& next, bool masks, hipattn_attention_options_t* op
   if (IsMaskedMode(options->prefill_mode) && next() % 4 == 0) {
     options->prefill_skip_threshold = 1e-6F;
   }
+  if (masks && options->prefill_mode != HIPATTN_PREFILL_DENSE && next() % 4 == 0) {
+    options->prefill_delta_interval = 1 + next() % 48;
+  }
+}
+
+// Bound of a row's values, which are means of values below 2 sqrt(3): a corrected row is the sum of
+// three.
+inline double OutBound(const hipattn_attention_options_t& options) {
+  return options.prefill_delta_interval == 0 ? 4.0 : 12.0;
 }
 
 // Whether the row may be what a masked prefill gives: every head attends a part of its past that
@@ -65,8 +74,9 @@ inline bool IsMaskedRow(const Geometry& geometry,
     }
   }
   const bool finite = std::all_of(
-      out, out + geometry.q_row(), [](float x) { return std::abs(x) <= 4.0F; });  // 2 sqrt(3)
-  if (options.prefill_mode != HIPATTN_PREFILL_A_SHAPE || !finite) {
+      out, out + geometry.q_row(), [&](float x) { return std::abs(x) <= OutBound(options); });
+  if (options.prefill_mode != HIPATTN_PREFILL_A_SHAPE || options.prefill_delta_interval > 1 ||
+      !finite) {
     return finite;
   }
   const uint64_t sinks = options.prefill_sizes[0] == 0 ? 1024 : options.prefill_sizes[0];

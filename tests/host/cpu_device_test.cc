@@ -28,6 +28,7 @@ TEST(CpuDeviceTest, TablesHaveEveryOpAndDistinctNames) {
     EXPECT_NE(table->sparse_decode, nullptr);
     EXPECT_NE(table->attend_rotated, nullptr);
     EXPECT_NE(table->dense_prefill, nullptr);
+    EXPECT_NE(table->apply_deltas, nullptr);
     EXPECT_NE(table->merge_states, nullptr);
   }
   EXPECT_EQ(std::string(device::CpuOpTables().front()->name), "reference");

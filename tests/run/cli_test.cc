@@ -79,6 +79,7 @@ TEST_F(Cli, HelpShowsEveryOption) {
                              "--prefill-last-q",
                              "--prefill-threshold",
                              "--prefill-skip",
+                             "--prefill-delta",
                              "--patterns",
                              "--compare-prefill",
                              "--save-text",
@@ -348,9 +349,24 @@ TEST_F(Cli, PrefillByAMaskIsComparedWithDense) {
   ASSERT_EQ(object.at("answers").size(), 2U);
   EXPECT_EQ(masked.at("same_answer").get<bool>(),
             object.at("answers")[0].at("token_ids") == object.at("answers")[1].at("token_ids"));
+  EXPECT_EQ(dense.at("first_token_kl"), 0.0);
+  EXPECT_GT(masked.at("first_token_kl"), 0.0);
   EXPECT_NE(compared.err.find("39.6 %"), std::string::npos) << compared.err;
   EXPECT_NE(compared.out.find("dense: "), std::string::npos);
   EXPECT_NE(compared.out.find("a-shape: "), std::string::npos);
+
+  // A delta correction of every row is dense attention, and so is AUTO of a short text.
+  for (const std::vector<std::string>& same :
+       {std::vector<std::string>{"--prefill", "a-shape", "--prefill-delta", "1"},
+        std::vector<std::string>{"--prefill", "auto"}}) {
+    std::vector<std::string> arguments = same;
+    arguments.emplace_back("--compare-prefill");
+    const auto [shown, measured] = run(arguments);
+    const json& second = measured.at("prefills")[1];
+    EXPECT_EQ(second.at("first_token_kl"), 0.0) << same[1];
+    EXPECT_TRUE(second.at("same_answer").get<bool>()) << same[1];
+    EXPECT_EQ(second.at("prefill_tiles"), 0) << same[1];
+  }
 
   const auto [alone, single] = run({"--prefill", "a-shape", "--prefill-sizes", "64,64"});
   EXPECT_FALSE(single.contains("prefills"));
@@ -431,7 +447,7 @@ TEST_F(Cli, WrongPrefillOptionsAreErrors) {
   fails({"--prefill-threshold", "2"}, 2, "prefill-threshold");
   fails({"--prefill-skip", "much"}, 2, "prefill-skip");
   fails({"--prefill", "patterns"}, 2, "needs --patterns");
-  fails({"--patterns", "x.json"}, 2, "needs --prefill patterns");
+  fails({"--patterns", "x.json"}, 2, "needs --prefill patterns or auto");
   fails({"--compare-prefill"}, 2, "other than dense");
   fails({"--compare-prefill", "--compare", "--prefill", "hip"}, 2, "--compare");
   fails({"--prefill-sizes", "64,64"}, 1, "prefill_sizes[0] is 64");

@@ -29,6 +29,7 @@ const device::OpTable* Table() {
       .pool_blocks = PoolBlocks,
       .score_blocks = ScoreBlocks,
       .score_antidiagonals = ScoreAntidiagonals,
+      .apply_deltas = ApplyDeltas,
       .merge_states = MergeStates,
   };
   return &kTable;

@@ -24,6 +24,7 @@ const device::OpTable& ReferenceOps() {
       .pool_blocks = ref::PoolBlocks,
       .score_blocks = ref::ScoreBlocks,
       .score_antidiagonals = ref::ScoreAntidiagonals,
+      .apply_deltas = ref::ApplyDeltas,
       .merge_states = ref::MergeStates,
   };
   return kTable;

@@ -33,6 +33,7 @@ void EstimateLines(const device::OpContext& context, const device::LinesParams& 
 void PoolBlocks(const device::OpContext& context, const device::PoolParams& params);
 void ScoreBlocks(const device::OpContext& context, const device::BlockScoreParams& params);
 void ScoreAntidiagonals(const device::OpContext& context, const device::AntidiagonalParams& params);
+void ApplyDeltas(const device::OpContext& context, const device::DeltaParams& params);
 void MergeStates(const device::OpContext& context, const device::MergeParams& params);
 
 }  // namespace ref
