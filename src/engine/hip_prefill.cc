@@ -80,17 +80,6 @@ Status AttendSlice(Call* call, const Part& part, const core::RowRange& rows) {
   return LaunchAndSync(engine, engine.device->ops().sparse_prefill, params);
 }
 
-Status Correct(Call* call, const Part& part, const core::RowRange& rows) {
-  const EngineOptions& options = call->options();
-  Scratch<float>& deltas = call->engine.scratch.deltas;
-  HIPATTN_RETURN_IF_ERROR(deltas.Grow(*call->engine.device, call->q_row_stride()));
-  std::vector<DeltaHead> heads;
-  for (uint32_t h = 0; h < options.num_q_heads; ++h) {
-    heads.push_back({h, deltas.data() + size_t{h} * options.head_dim});
-  }
-  return CorrectRows(call, part, rows, heads);
-}
-
 Status RunSlice(Call* call, const Part& part, std::span<const core::RowRange> blocks) {
   const core::RowRange rows = {blocks.front().begin, blocks.back().end};
   const core::PrefillShape shape = {rows.end - rows.begin,
@@ -108,7 +97,7 @@ Status RunSlice(Call* call, const Part& part, std::span<const core::RowRange> bl
     HIPATTN_RETURN_IF_ERROR(status);
   }
   HIPATTN_RETURN_IF_ERROR(AttendSlice(call, part, rows));
-  return part.options.prefill_delta_interval == 0 ? Status::Ok() : Correct(call, part, rows);
+  return CorrectHip(call, part, rows);
 }
 
 }  // namespace
@@ -137,6 +126,20 @@ void CountReads(std::span<const SearchRead> reads, CallStats* stats) {
     stats->search_keys_read += read.keys;
     stats->search_bytes_read += read.bytes;
   }
+}
+
+Status CorrectHip(Call* call, const Part& part, const core::RowRange& rows) {
+  if (part.options.prefill_delta_interval == 0) {
+    return Status::Ok();
+  }
+  const EngineOptions& options = call->options();
+  Scratch<float>& deltas = call->engine.scratch.deltas;
+  HIPATTN_RETURN_IF_ERROR(deltas.Grow(*call->engine.device, call->q_row_stride()));
+  std::vector<DeltaHead> heads;
+  for (uint32_t h = 0; h < options.num_q_heads; ++h) {
+    heads.push_back({h, deltas.data() + size_t{h} * options.head_dim});
+  }
+  return CorrectRows(call, part, rows, heads);
 }
 
 Status RunHip(Call* call, const Part& part) {

@@ -54,7 +54,12 @@ Status RunDense(Call& call) {
   return LaunchAndSync(engine, engine.device->ops().dense_prefill, params);
 }
 
-// One query block of one sequence over un-rotated keys, row by row.
+// From so many q heads per kv head on a HIP prefill attends row by row: the decode kernel reads a
+// key once for the whole group, and a mask's tile of 64 rows attends 63 keys of other rows'
+// windows. At 4 heads both take as long, at 8 masks take 8 % longer (docs/measurements/prefill.md).
+constexpr uint32_t kRowsGroup = 8;
+
+// One query block of one sequence, row by row.
 class BlockStep {
  public:
   BlockStep(Call* call, const Part& part, const core::RowRange& block)
@@ -65,7 +70,8 @@ class BlockStep {
       HIPATTN_RETURN_IF_ERROR(Search());
     }
     HIPATTN_RETURN_IF_ERROR(PlanRows());
-    return Attend();
+    HIPATTN_RETURN_IF_ERROR(part_.sequence->keys_rotated ? Attend() : AttendRotated());
+    return IsHip(part_) ? CorrectHip(&call_, part_, block_) : Status::Ok();
   }
 
  private:
@@ -108,6 +114,26 @@ class BlockStep {
 
   Status Attend() {
     const Timer timer(&call_.stats.attend_ns);
+    const size_t count = size_t{num_rows()} * kv_heads();
+    HIPATTN_RETURN_IF_ERROR(engine_.scratch.decode_jobs.Grow(*engine_.device, count));
+    for (size_t i = 0; i < count; ++i) {
+      const auto r = static_cast<uint32_t>(i / kv_heads());
+      const auto h = static_cast<uint32_t>(i % kv_heads());
+      const uint64_t row = part_.first_row + block_.begin + r;
+      device::DecodeJob job = {};
+      job.ranges = List(r, h).kv_ranges.data();
+      job.num_ranges = List(r, h).size();
+      job.q = call_.Q(row, h);
+      job.out = call_.Out(row, h);
+      job.lse = call_.Lse(row, h);
+      engine_.scratch.decode_jobs[i] = job;
+    }
+    return RunDecodeJobs(engine_, static_cast<uint32_t>(count), call_.options().io());
+  }
+
+  // Over keys that are stored un-rotated.
+  Status AttendRotated() {
+    const Timer timer(&call_.stats.attend_ns);
     const size_t most = size_t{num_rows()} * kv_heads();
     HIPATTN_RETURN_IF_ERROR(engine_.scratch.rotated_jobs.Grow(*engine_.device, most));
     uint32_t count = 0;
@@ -134,7 +160,7 @@ class BlockStep {
   const core::RowRange block_;
 };
 
-// Keys that are stored un-rotated: every row has a list of its own.
+// Every row has a list of its own.
 Status RunByRows(Call* call, const Part& part) {
   for (const core::RowRange& block :
        core::QueryBlocks(static_cast<int64_t>(part.first_pos), part.num_rows, kPrefillBlockRows)) {
@@ -151,7 +177,8 @@ Status RunPart(Call* call, const Part& part) {
   if (part.decode) {
     return Status::Ok();
   }
-  if (!part.sequence->keys_rotated) {
+  const bool hip_by_rows = IsHip(part) && call->options().group() >= kRowsGroup;
+  if (!part.sequence->keys_rotated || hip_by_rows) {
     return RunByRows(call, part);
   }
   return IsHip(part) ? RunHip(call, part) : Status::Ok();
