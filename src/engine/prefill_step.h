@@ -3,8 +3,8 @@
 //
 // The prefill rows of a call: dense, by masks (masked_prefill.h), or HiP (hip_prefill.h: one search
 // per block of 64 rows, cut where positions are multiples of 64, then every row attends sinks,
-// selection and its own window; SPEC D3, D7). Over keys that are stored un-rotated rows attend one
-// by one.
+// selection and its own window; SPEC D3, D7). Over keys that are stored un-rotated, and in large
+// groups, rows attend one by one.
 #ifndef HIPATTN_ENGINE_PREFILL_STEP_H_
 #define HIPATTN_ENGINE_PREFILL_STEP_H_
 
