@@ -267,5 +267,69 @@ TEST(FlexPrefill, ShortTextsAreDenseAndChunksKeepTheirOwnBlocks) {
   EXPECT_EQ(ListOf(lists, 1), (std::set<int32_t>{0, 9}));
 }
 
+// One column or distance with all the mass would be one block of a longer text.
+TEST(FlexPrefill, TwoBlocksAreKeptWhateverTheMass) {
+  Probe probe(256);
+  probe.scores = {0.0F, 0.0F};
+  std::fill(probe.vertical.begin(), probe.vertical.end(), 0.0F);
+  probe.vertical[200] = 64.0F;
+  probe.slash = probe.vertical;
+  const FlexBudget budget = PlanFlex({256, 256}, probe.Estimate(), kOptions);
+  EXPECT_EQ(budget.vertical_blocks, 2U);
+  EXPECT_EQ(budget.slash_blocks, 2U);
+  EXPECT_FALSE(budget.query_aware);
+}
+
+// 256 lines of 1 / 4, which add up exactly: lines of 128 are two blocks from the 127th on that
+// fits, since the one that passes the share belongs to them.
+TEST(FlexPrefill, TheLineThatPassesTheShareCounts) {
+  Probe probe(1280);
+  std::fill(probe.vertical.begin(), probe.vertical.end(), 0.0F);
+  std::fill_n(probe.vertical.begin(), 256, 0.25F);
+  probe.slash = probe.vertical;
+  FlexOptions options = kOptions;
+  options.gamma = 31.6 / 64;  // 126 lines fit
+  const FlexBudget below = PlanFlex({1280, 1280}, probe.Estimate(), options);
+  ASSERT_FALSE(below.query_aware);
+  EXPECT_EQ(below.vertical_blocks, 1U);
+  EXPECT_EQ(below.slash_blocks, 1U);
+  options.gamma = 31.9 / 64;
+  const FlexBudget above = PlanFlex({1280, 1280}, probe.Estimate(), options);
+  EXPECT_EQ(above.vertical_blocks, 2U);
+  EXPECT_EQ(above.slash_blocks, 2U);
+}
+
+TEST(FlexPrefill, OnlyADivergenceBelowTauIsQueryAware) {
+  Probe probe(1280);
+  probe.scores[3] = 1.0F;
+  FlexOptions options = kOptions;
+  options.tau = PlanFlex({1280, 1280}, probe.Estimate(), options).divergence;
+  ASSERT_GT(options.tau, 0.0);
+  EXPECT_FALSE(PlanFlex({1280, 1280}, probe.Estimate(), options).query_aware);
+  options.tau = std::nextafter(options.tau, 1.0);
+  EXPECT_TRUE(PlanFlex({1280, 1280}, probe.Estimate(), options).query_aware);
+}
+
+// Block 3 has more than the share by itself.
+TEST(FlexPrefill, TheBlockThatPassesTheShareIsKept) {
+  const Probe probe(1280);
+  std::vector<float> scores(10, 0.0F);
+  scores[3] = 9.0F;
+  TopScores scratch;
+  const BlockLists lists =
+      SelectFlex({128, 1280}, probe.Estimate(), {1, 1, true, 0.0}, scores, kOptions, &scratch);
+  ASSERT_EQ(lists.num_lists(), 1U);
+  EXPECT_EQ(ListOf(lists, 0), (std::set<int32_t>{0, 3, 9}));
+}
+
+TEST(FlexPrefill, ABudgetOfNothingKeepsTheFirstBlockAndTheDiagonal) {
+  const Probe probe(1280);
+  TopScores scratch;
+  const BlockLists lists =
+      SelectFlex({200, 1280}, probe.Estimate(), {0, 0, false, 1.0}, {}, kOptions, &scratch);
+  EXPECT_EQ(ListOf(lists, 0), (std::set<int32_t>{0, 8, 9}));
+  EXPECT_EQ(ListOf(lists, 1), (std::set<int32_t>{0, 9}));
+}
+
 }  // namespace
 }  // namespace hipattn::core
