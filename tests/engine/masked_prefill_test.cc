@@ -86,14 +86,12 @@ TEST(MaskedPrefill, T15_AShapeInChunksIsThatOfTheWhole) {
   }
 }
 
-// The keys a vertical-slash head's rows attend, from sums in f64.
-std::vector<std::vector<MaskRange>> CoveredTiles(const Geometry& geometry,
-                                                 const Rows& text,
-                                                 uint32_t head,
-                                                 const core::LineBudget& budget,
-                                                 core::Lines* lines) {
+constexpr core::LineBudget kLines = {60, 104};
+
+// The keys a vertical-slash head's rows attend, from sums in f64 over the last `probe` rows.
+std::vector<std::vector<MaskRange>> CoveredTiles(
+    const Geometry& geometry, const Rows& text, uint32_t head, uint32_t probe, core::Lines* lines) {
   const auto tokens = static_cast<uint32_t>(text.num_rows);
-  const uint32_t probe = std::min(64U, tokens);
   std::vector<double> vertical(tokens), slash(tokens);
   for (uint32_t row = tokens - probe; row < tokens; ++row) {
     const float* q = text.q.data() + row * geometry.q_row() + head * geometry.head_dim;
@@ -113,7 +111,7 @@ std::vector<std::vector<MaskRange>> CoveredTiles(const Geometry& geometry,
   const std::vector<float> v(vertical.begin(), vertical.end());
   const std::vector<float> s(slash.begin(), slash.end());
   core::TopScores top;
-  core::SelectLines(v, s, budget, &top, lines);
+  core::SelectLines(v, s, kLines, &top, lines);
   const core::PrefillShape shape = {tokens, tokens};
   const core::LineTiles source(shape, lines->verticals, lines->slashes);
   std::vector<std::vector<MaskRange>> tiles(core::NumRowTiles(shape));
@@ -123,7 +121,7 @@ std::vector<std::vector<MaskRange>> CoveredTiles(const Geometry& geometry,
   return tiles;
 }
 
-TEST(MaskedPrefill, T6_VerticalSlashAttendsWhatItsLinesCover) {
+void CheckVerticalSlash(uint32_t probe) {
   Geometry geometry;
   geometry.q_heads = 3;
   geometry.kv_heads = 3;  // one pattern per kv head, as the model has it
@@ -131,12 +129,14 @@ TEST(MaskedPrefill, T6_VerticalSlashAttendsWhatItsLinesCover) {
   const uint64_t tokens = 1500;
   const Rows text = MakeRows(geometry, kSeed, 0, 0, tokens);
   const NaiveLayer naive = NaiveText(geometry, text);
-  const Rows got =
-      ReadText(engine, geometry, MaskOptions(HIPATTN_PREFILL_VERTICAL_SLASH, 60, 104), tokens);
+  hipattn_attention_options_t options =
+      MaskOptions(HIPATTN_PREFILL_VERTICAL_SLASH, kLines.verticals, kLines.slashes);
+  options.prefill_last_q = probe;
+  const Rows got = ReadText(engine, geometry, options, tokens);
   std::vector<core::Lines> lines(geometry.q_heads);
   std::vector<std::vector<std::vector<MaskRange>>> tiles;
   for (uint32_t head = 0; head < geometry.q_heads; ++head) {
-    tiles.push_back(CoveredTiles(geometry, text, head, {60, 104}, &lines[head]));
+    tiles.push_back(CoveredTiles(geometry, text, head, probe, &lines[head]));
   }
   for (uint64_t row = 0; row < tokens; row += 41) {
     const NaiveResult want =
@@ -151,6 +151,11 @@ TEST(MaskedPrefill, T6_VerticalSlashAttendsWhatItsLinesCover) {
     SCOPED_TRACE(row);
     ExpectNear(geometry, got, row, want, kBound);
   }
+}
+
+TEST(MaskedPrefill, T6_VerticalSlashAttendsWhatItsLinesCover) {
+  CheckVerticalSlash(64);
+  CheckVerticalSlash(128);
 }
 
 // Lines that cover more than dense attention costs: the guard runs the head densely, to the bit.

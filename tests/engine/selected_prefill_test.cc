@@ -8,12 +8,16 @@
 // Bound: as in masked_prefill_test.cc, f32 storage, scores below 20 where keys are planted: the
 // weights' errors grow with the scores to 5e-6 of a row's largest value.
 #include "core/pattern/flash_select.h"
+#include "core/pattern/flex_select.h"
+#include "core/pattern/own_blocks.h"
+#include "engine/prefill_options.h"
 #include "tests/engine/engine_fixture.h"
 
 #include <gtest/gtest.h>
 
 #include <limits>
 #include <numeric>
+#include <span>
 
 namespace hipattn::test {
 namespace {
@@ -255,6 +259,191 @@ TEST(SelectedPrefill, T22_RecallIsTheMassOfTheMask) {
       sequence,
       {.q = text.q.span(), .k = text.k.span(), .v = text.v.span(), .out = text.out.span()});
   EXPECT_NEAR(engine.Stats().prefill_recall, mass / count, 1e-4);
+}
+
+// Tiles of the row tiles [begin, end): whole blocks, and the pruned ones' means in 64s.
+uint64_t FlashTiles(const core::BlockLists& kept,
+                    const core::BlockRuns& pruned,
+                    uint32_t begin,
+                    uint32_t end) {
+  uint64_t tiles = 0;
+  for (uint32_t tile = begin; tile < end; ++tile) {
+    uint64_t means = 0;
+    for (uint32_t run = pruned.ptr[tile]; run < pruned.ptr[tile + 1]; ++run) {
+      means += pruned.runs[run].end - pruned.runs[run].begin;
+    }
+    tiles += kept.List(tile).size() + (means + kBlock - 1) / kBlock;
+  }
+  return tiles;
+}
+
+// The first kv head's queries leave most blocks alone, once they have seen the planted one near the
+// end of the first 2048 rows: those rows are not worth their mask, which has some tiles less than
+// dense attention, and the rows behind are. The other kv head's masks leave nothing out.
+struct SlicedText {
+  static constexpr uint32_t kTokens = 2688;
+  static constexpr uint32_t kSliceTiles = 32;
+  static constexpr core::PrefillShape kShape = {kTokens, kTokens};
+
+  SlicedText() : text(MakeRows(geometry, kSeed, 0, 0, kTokens)) {
+    for (size_t row = 0; row < kTokens; ++row) {
+      float* q = text.q.data() + row * geometry.q_row();
+      std::for_each(q, q + geometry.q_row() / 2, [](float& x) { x += 1.0F; });
+    }
+    for (size_t row = 28 * kBlock; row < 29 * kBlock; ++row) {
+      float* k = text.k.data() + row * geometry.kv_row();
+      std::for_each(k, k + geometry.head_dim, [](float& x) { x += 1.0F; });
+    }
+  }
+
+  // What a flash head computes of a slice's tiles, and what dense attention would.
+  uint64_t MaskTiles(uint32_t q_head, uint32_t begin, uint32_t end) const {
+    core::FlashOptions flash;
+    flash.alpha = 0.25;
+    const Head head = {geometry, text, q_head};
+    const core::BlockLists kept = core::SelectFlash(kShape, FlashScores(head, kShape), flash);
+    return FlashTiles(kept, core::PrunedRuns(kShape, kept), begin, end);
+  }
+  static uint64_t DenseTiles(uint32_t begin, uint32_t end) {
+    return uint64_t{end} * (end + 1) / 2 - uint64_t{begin} * (begin + 1) / 2;
+  }
+
+  const Geometry geometry;
+  Rows text;
+};
+
+TEST(SelectedPrefill, EachSliceIsDenseOrMaskedByItself) {
+  const SlicedText sliced;
+  const Geometry& geometry = sliced.geometry;
+  const double ratio = engine::kPrefillDenseRules.cost_ratio;
+  const uint32_t slices[][2] = {{0, SlicedText::kSliceTiles},
+                                {SlicedText::kSliceTiles, SlicedText::kTokens / kBlock}};
+  uint64_t want_tiles = 0;
+  for (uint32_t q_head = 0; q_head < geometry.q_heads; ++q_head) {
+    for (const auto& [begin, end] : slices) {
+      const uint64_t mask = sliced.MaskTiles(q_head, begin, end);
+      const uint64_t dense = SlicedText::DenseTiles(begin, end);
+      const bool is_masked = static_cast<double>(mask) * ratio < static_cast<double>(dense);
+      EXPECT_EQ(is_masked, begin > 0 && q_head < 2);
+      EXPECT_EQ(mask < dense, q_head < 2);
+      want_tiles += is_masked ? mask : dense;
+    }
+  }
+  Engine engine(EngineOptionsOf(geometry));
+  const Rows dense = Read(engine, OptionsOf(HIPATTN_PREFILL_DENSE), sliced.text);
+  hipattn_attention_options_t options = OptionsOf(HIPATTN_PREFILL_FLASH_V2, 0.25F);
+  options.verify_recall = 1;
+  engine.Stats(true);
+  const Rows got = Read(engine, options, sliced.text);
+  const hipattn_stats_t stats = engine.Stats();
+  EXPECT_EQ(stats.prefill_tiles, want_tiles);
+  EXPECT_EQ(stats.prefill_dense_tiles,
+            geometry.q_heads * SlicedText::DenseTiles(0, SlicedText::kTokens / kBlock));
+  double recall = 0.0;
+  for (size_t row = 0; row < SlicedText::kTokens; ++row) {
+    for (uint32_t q_head = 0; q_head < geometry.q_heads; ++q_head) {
+      const size_t at = row * geometry.q_heads + q_head;
+      const float* out = got.out.data() + at * geometry.head_dim;
+      const bool same =
+          std::equal(out, out + geometry.head_dim, dense.out.data() + at * geometry.head_dim);
+      // The chunk's last two tiles keep everything, beside nothing that is pruned.
+      const bool keeps = row / kBlock + 2 >= SlicedText::kTokens / kBlock;
+      const bool is_masked = row / kBlock >= SlicedText::kSliceTiles && q_head < 2;
+      ASSERT_TRUE(keeps || same != is_masked) << "row " << row << ", head " << q_head;
+      if (row % kBlock == kBlock - 1) {
+        recall += std::exp(double{got.lse[at]} - dense.lse[at]);
+      }
+    }
+  }
+  recall /= SlicedText::kTokens / kBlock * geometry.q_heads;
+  // Bound: an lse in f32 is within 1e-5 of its value below 10.
+  EXPECT_NEAR(stats.prefill_recall, recall, 1e-4);
+}
+
+// Heads that were dense in the call before, for the chunk or for its last slice, and are not now.
+TEST(SelectedPrefill, NothingIsLeftOfTheCallBefore) {
+  const SlicedText sliced;
+  Engine used(EngineOptionsOf(sliced.geometry));
+  hipattn_attention_options_t ends = OptionsOf(HIPATTN_PREFILL_A_SHAPE);
+  ends.prefill_sizes[0] = 10;
+  ends.prefill_sizes[1] = 100;
+  hipattn_attention_options_t refused = ends;
+  refused.prefill_sizes[1] = SlicedText::kTokens;
+  const hipattn_attention_options_t flash = OptionsOf(HIPATTN_PREFILL_FLASH_V2, 0.25F);
+  for (const auto& options : {refused, flash, ends, refused, ends}) {
+    Engine fresh(EngineOptionsOf(sliced.geometry));
+    used.Stats(true);
+    ExpectSameRows(Read(used, options, sliced.text), Read(fresh, options, sliced.text));
+    EXPECT_EQ(used.Stats().prefill_tiles, fresh.Stats().prefill_tiles);
+  }
+}
+
+// A probe of few rows: its one strong row is a peak to the mean of 8 rows, and next to nothing to
+// the sum of 8 over 64. What that mean predicts is not what the rows weigh, so lines are chosen.
+TEST(SelectedPrefill, FlexProbesTheMeanOfTheRowsThereAre) {
+  const Geometry geometry;
+  const uint32_t before = 94 * kBlock;
+  const uint32_t num_rows = 8;
+  const core::PrefillShape shape = {num_rows, before + num_rows};
+  Rows text = MakeRows(geometry, kSeed, 0, 0, shape.kv_len);
+  std::fill_n(text.q.data(), text.q.size(), 0.0F);
+  std::fill_n(text.k.data(), text.k.size(), 0.0F);
+  for (uint32_t t = 0; t < shape.kv_len; ++t) {
+    for (uint32_t head = 0; head < geometry.kv_heads; ++head) {
+      float* k = text.k.data() + t * geometry.kv_row() + head * geometry.head_dim;
+      k[0] = static_cast<float>(t) / static_cast<float>(shape.kv_len);
+      k[1] = t / kBlock == 40 ? 1.0F : 0.0F;
+    }
+    for (uint32_t head = 0; head < geometry.q_heads; ++head) {
+      float* q = text.q.data() + t * geometry.q_row() + head * geometry.head_dim;
+      (t + 1 < shape.kv_len ? q[0] : q[1]) = t + 1 < shape.kv_len ? 2.4F : 1120.0F;
+    }
+  }
+  const Head head = {geometry, text, 0};
+  std::vector<float> vertical(shape.kv_len);
+  std::vector<float> slash(shape.kv_len);
+  std::vector<float> scores(core::NumKeyBlocks(shape, kBlock));
+  for (uint32_t row = before; row < shape.kv_len; ++row) {
+    std::vector<double> weights;
+    for (uint32_t t = 0; t <= row; ++t) {
+      const double score = head.Score(row, text.k.data() + t * geometry.kv_row());
+      weights.push_back(std::exp(score));
+      scores[t / kBlock] += static_cast<float>(score) / (kBlock * num_rows);
+    }
+    const double sum = std::accumulate(weights.begin(), weights.end(), 0.0);
+    for (uint32_t t = 0; t <= row; ++t) {
+      vertical[t] += static_cast<float>(weights[t] / sum);
+      slash[row - t] += static_cast<float>(weights[t] / sum);
+    }
+  }
+  core::FlexOptions flex;
+  flex.gamma = double{0.4F};
+  const core::FlexEstimate estimate = {vertical, slash, num_rows, scores};
+  const core::FlexBudget budget = core::PlanFlex(shape, estimate, flex);
+  ASSERT_FALSE(budget.query_aware);
+  std::vector<float> weak = scores;
+  std::for_each(weak.begin(), weak.end(), [](float& score) { score *= num_rows / 64.0F; });
+  ASSERT_TRUE(core::PlanFlex(shape, {vertical, slash, num_rows, weak}, flex).query_aware);
+  core::TopScores top;
+  const size_t want = core::SelectFlex(shape, estimate, budget, {}, flex, &top).blocks.size();
+
+  Engine engine(EngineOptionsOf(geometry));
+  Sequence sequence(engine, OptionsOf(HIPATTN_PREFILL_FLEX, 0.4F));
+  const auto part = [](const Floats& rows, size_t begin, size_t end) {
+    return std::span<const float>(rows.data() + begin, end - begin);
+  };
+  const size_t kv_at = before * geometry.kv_row();
+  engine.Attend<float>(
+      0, sequence, {.q = {}, .k = part(text.k, 0, kv_at), .v = part(text.v, 0, kv_at), .out = {}});
+  Rows rows(geometry, num_rows);
+  std::copy_n(text.q.data() + before * geometry.q_row(), rows.q.size(), rows.q.data());
+  std::copy_n(text.k.data() + kv_at, rows.k.size(), rows.k.data());
+  std::copy_n(text.v.data() + kv_at, rows.v.size(), rows.v.data());
+  engine.Stats(true);
+  ASSERT_EQ(TryAttend(engine, sequence, 0, rows, kPrefill), HIPATTN_OK)
+      << hipattn_last_error_message();
+  EXPECT_LT(engine.Stats().prefill_tiles, engine.Stats().prefill_dense_tiles);
+  EXPECT_EQ(engine.Stats().prefill_tiles, geometry.q_heads * want);
 }
 
 constexpr uint32_t kModes[] = {
