@@ -77,7 +77,6 @@ Status MaskedWave::Run() {
 
 Status MaskedWave::Choose() {
   for (uint32_t i = 0; i < num_heads_; ++i) {
-    Head(i).dense = false;
     SetKind(i);
   }
   HIPATTN_RETURN_IF_ERROR(EstimateLines());

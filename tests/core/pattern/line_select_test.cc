@@ -185,6 +185,17 @@ TEST(PrefillAcceptance, T21_LinesNestAndNominalRecallNeverFalls) {
   }
 }
 
+TEST(TopScores, ANumberForcedTwiceCountsOnce) {
+  TopScores top;
+  top.Load(std::vector<float>{1.0F, 2.0F, 3.0F, 4.0F, 5.0F});
+  top.Force(0, 2);
+  top.Force(1, 3);
+  EXPECT_EQ(top.num_forced(), 3U);
+  std::vector<int32_t> kept;
+  top.Keep(4, &kept);
+  EXPECT_EQ(kept, (std::vector<int32_t>{0, 1, 2, 4}));
+}
+
 TEST(TopScores, CountsHowManyOfTheLargestFit) {
   Random random(3);
   for (int i = 0; i < 300; ++i) {
