@@ -230,6 +230,29 @@ void AddProgramOptions(CLI::App& app, Options* o) {
                  "for timing: first fill the cache with so many tokens of random keys and values")
       ->check(CLI::Range(uint64_t{0}, uint64_t{1} << 31))
       ->capture_default_str();
+  app.add_option("--device-kv-bytes",
+                 o->device_kv_bytes,
+                 "bytes for the cache on the device, as 256M; 0 = what is free less a reserve")
+      ->transform(CLI::AsSizeValue(false));
+  app.add_option("--host-kv-bytes",
+                 o->host_kv_bytes,
+                 "bytes of host memory behind it, as 2G; 0 = everything stays on the device")
+      ->transform(CLI::AsSizeValue(false));
+  app.add_option_function<std::string>(
+      "--disk-kv",
+      [o](const std::string& given) {
+        const size_t colon = given.rfind(':');
+        if (colon == std::string::npos) {
+          throw CLI::ValidationError("--disk-kv", "is FOLDER:BYTES, as /tmp:20G");
+        }
+        o->disk_path = given.substr(0, colon);
+        std::string bytes = given.substr(colon + 1);
+        const std::string wrong = CLI::AsSizeValue(false)(bytes);
+        if (!wrong.empty() || !CLI::detail::lexical_cast(bytes, o->disk_kv_bytes)) {
+          throw CLI::ValidationError("--disk-kv", "is FOLDER:BYTES, as /tmp:20G");
+        }
+      },
+      "a folder and bytes of disk behind host memory, as /tmp:20G");
   app.add_option("--json", o->json, "write text, timings and statistics to this file");
   app.add_flag("--dump-tokens", o->dump_tokens, "print the prompt's token numbers and stop");
   app.add_flag("--quiet", o->quiet, "no progress and no summary on stderr");

@@ -61,6 +61,10 @@ struct Options {
   uint32_t threads = 0;
   uint32_t ctx_chunk = 512;
   uint64_t depth = 0;
+  uint64_t device_kv_bytes = 0;
+  uint64_t host_kv_bytes = 0;
+  uint64_t disk_kv_bytes = 0;
+  std::string disk_path;
 
   std::string json;
   bool quiet = false;

@@ -152,6 +152,34 @@ std::string FormatReadings(const Report& report) {
   return text;
 }
 
+// What moved between the tiers while an answer was made; empty where everything is on the device.
+std::string FormatTiers(const hipattn_stats_t& stats) {
+  if (stats.host_bytes + stats.disk_bytes == 0) {
+    return "";
+  }
+  const auto wanted = static_cast<double>(stats.blocks_hit + stats.blocks_fetched);
+  const double hits = wanted > 0 ? static_cast<double>(stats.blocks_hit) / wanted : 1;
+  return Concat("tiers: ",
+                stats.blocks_hit,
+                " blocks hit (",
+                Percent(hits),
+                "), ",
+                stats.blocks_fetched,
+                " fetched, ",
+                Fixed(static_cast<double>(stats.bytes_host_to_device) / 1e6, 1),
+                " MB to the device, ",
+                Fixed(static_cast<double>(stats.bytes_device_to_host) / 1e6, 1),
+                " MB from it; device ",
+                Fixed(static_cast<double>(stats.device_bytes_peak) / 1e6, 1),
+                " MB (index ",
+                Fixed(static_cast<double>(stats.device_index_bytes) / 1e6, 1),
+                "), host ",
+                Fixed(static_cast<double>(stats.host_bytes) / 1e6, 1),
+                " MB, disk ",
+                Fixed(static_cast<double>(stats.disk_bytes) / 1e6, 1),
+                " MB\n");
+}
+
 }  // namespace
 
 Status WriteJson(const Report& report, const std::string& path) {
@@ -241,6 +269,7 @@ std::string FormatSummary(const Report& report) {
     text += Right(Fixed(static_cast<double>(KvBytes(answer.stats)) / 1e6, 1), 9) + "\n";
   }
   for (const NamedAnswer& named : report.answers) {
+    text += FormatTiers(named.answer.stats);
     const std::string recall = FormatRecall(named.answer.recall);
     text += recall.empty() ? "" : named.attention + ": " + recall;
   }

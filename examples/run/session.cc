@@ -62,6 +62,10 @@ Status Session::Start() {
   hipattn_engine_options_t wanted = MakeEngineOptions(model_);
   wanted.num_threads = options_.threads;
   wanted.kv_dtype = options_.kv_dtype;
+  wanted.device_kv_bytes = options_.device_kv_bytes;
+  wanted.host_kv_bytes = options_.host_kv_bytes;
+  wanted.disk_kv_bytes = options_.disk_kv_bytes;
+  wanted.disk_path = options_.disk_path.empty() ? nullptr : options_.disk_path.c_str();
   if (options_.search == HIPATTN_SEARCH_STAGED || options_.search == HIPATTN_SEARCH_BEAM) {
     wanted.trained_tokens = static_cast<uint32_t>(model_.config.trained_tokens);
   }

@@ -40,7 +40,6 @@ Result<engine::EngineOptions> ReadEngineOptions(const hipattn_engine_options_t* 
   if (c.reserved != 0) {
     return InvalidArgument("reserved is ", c.reserved, ", must be 0");
   }
-  HIPATTN_RETURN_IF_ERROR(CheckNoString("disk_path", c.disk_path));
   HIPATTN_RETURN_IF_ERROR(CheckNoString("pool_endpoints", c.pool_endpoints));
   if (c.pool_key != nullptr) {  // a secret: its value is not repeated
     return Unsupported("pool_key is given: not in this release, must be NULL");
@@ -66,6 +65,7 @@ Result<engine::EngineOptions> ReadEngineOptions(const hipattn_engine_options_t* 
   options.device_kv_bytes = c.device_kv_bytes;
   options.host_kv_bytes = c.host_kv_bytes;
   options.disk_kv_bytes = c.disk_kv_bytes;
+  options.disk_path = c.disk_path == nullptr ? "" : c.disk_path;
   options.log = {c.log, c.log_user_data};
   options.first_q_head = c.first_q_head;
   options.model_q_heads = c.model_q_heads;
@@ -124,6 +124,7 @@ void WriteEngineOptions(const engine::EngineOptions& options, hipattn_engine_opt
   c.device_kv_bytes = options.device_kv_bytes;
   c.host_kv_bytes = options.host_kv_bytes;
   c.disk_kv_bytes = options.disk_kv_bytes;
+  c.disk_path = options.disk_path.empty() ? nullptr : options.disk_path.c_str();
   c.log = options.log.fn;
   c.log_user_data = options.log.user_data;
   c.first_q_head = options.first_q_head;

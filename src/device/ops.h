@@ -7,6 +7,7 @@
 #ifndef HIPATTN_DEVICE_OPS_H_
 #define HIPATTN_DEVICE_OPS_H_
 
+#include "device/estimate_params.h"
 #include "device/executor.h"
 #include "device/params.h"
 

@@ -148,7 +148,8 @@ constexpr uint32_t KeptLevel(uint32_t block_tokens) {
 // node n of level >= KeptLevel also has its f32 low, high, mean written to kept[level -
 // KeptLevel][n]. With `rebuild` no summary is written, only `open`: levels up to KeptLevel from the
 // given blocks, which begin at the KeptLevel node that is not complete and reach to the last
-// finished block; levels above from the kept vectors. (After a truncate or fork.)
+// finished block, in as many jobs one after another as one likes; levels above from the kept
+// vectors. (After a truncate or fork.)
 struct SummarizeJob {     // one (sequence, layer, kv head)
   const uint32_t* slots;  // [first_block + num_blocks] the block table from block 0
                           // (representatives reach back)
@@ -316,6 +317,11 @@ struct DecodeJob {        // one (sequence, row, kv head)
   const float* q;         // [group][head_dim] contiguous
   void* out;              // [group][head_dim] out_dtype, contiguous
   float* lse;             // [group] or NULL
+  // A list in parts, one after another: whole splits but for the last part, at least two in all.
+  // The bits are those of the list in one.
+  float* states = nullptr;     // NULL: the whole list; else DecodeWorkspaceFloats of it, aligned
+  uint32_t splits_before = 0;  // of the parts before
+  uint32_t more = 0;           // 1: parts follow, out and lse are not written yet
 };
 struct DecodeParams {
   BlockPool pool;
@@ -348,7 +354,14 @@ struct RotatedJob {
   const float* q;  // [group][head_dim], un-rotated
   void* out;
   float* lse;
+  // A list in parts, one after another, cut between any ranges: the bits are those of the whole.
+  float* state = nullptr;  // NULL: this is the whole list. Else RotatedStateFloats floats
+  uint32_t later = 0;      // 1: goes on with the state that the part before left
+  uint32_t more = 0;       // 1: parts follow; leaves the state and writes neither out nor lse
 };
+constexpr uint64_t RotatedStateFloats(uint32_t group, uint32_t head_dim) {
+  return uint64_t{group} * (uint64_t{head_dim} + 2);
+}
 struct RotatedParams {
   BlockPool pool;
   Rope rope;
@@ -370,7 +383,16 @@ struct PrefillJob {       // one (sequence, kv head)
   void* out;              // row r, head g: element r * out_row_stride + g * head_dim
   float* lse;             // row r, head g: lse[r * lse_row_stride + g]; NULL = not wanted
   uint32_t first_pos, num_rows;
+  // A text in parts, one after another: the keys [key_begin, key_end), key_begin a multiple of
+  // kPrefillPartKeys; the part that ends with the rows' last key writes out and lse. The same bits.
+  float* state = nullptr;  // NULL: all of the text; else PrefillStateFloats floats, 64-byte aligned
+  uint32_t key_begin = 0, key_end = 0;
 };
+inline constexpr uint32_t kPrefillPartKeys = 128;
+// Of a row of q heads: for each its unnormalised o, its sums and its maximum.
+constexpr uint64_t PrefillStateFloats(uint64_t num_rows, uint32_t group, uint32_t head_dim) {
+  return num_rows * group * ((uint64_t{head_dim} + 31) / 32 * 32 + 32);
+}
 struct PrefillParams {
   BlockPool pool;
   const PrefillJob* jobs;
@@ -446,117 +468,6 @@ struct PackParams {
   const PackJob* jobs;
   uint32_t num_jobs;
 };
-
-// ------------------------------------------------------------------------------------------
-// estimate_lines What a few rows' causal softmax weighs, by column and by diagonal (the
-// vertical-slash estimate of MInference, arXiv 2407.02490): vertical[j] = sum over the rows of the
-// weight of key j, slash[s] = that of the keys s behind each row. Each sums to num_rows. Two passes
-// over the keys, no [rows, keys]; the keys are cut into segments by position, whose parts are
-// merged in order.
-struct LinesJob {         // one (sequence, q head)
-  const uint32_t* slots;  // as in PrefillJob
-  const float* q;         // row r: q + r * q_row_stride
-  uint32_t first_pos, num_rows;
-  float* vertical;   // [first_pos + num_rows]
-  float* slash;      // [first_pos + num_rows]
-  float* lse;        // [num_rows] natural, over all keys of each row
-  float* workspace;  // LinesWorkspaceFloats(first_pos + num_rows, num_rows) floats
-};
-struct LinesParams {
-  BlockPool pool;
-  const LinesJob* jobs;
-  uint32_t num_jobs;
-  uint64_t q_row_stride;
-  float scale, softcap;
-};
-inline constexpr uint32_t kLinesSegment = 4096;  // keys
-// Of one segment: the diagonals that its keys have with the rows, and some room at both ends.
-constexpr uint64_t LinesDiagonals(uint32_t num_rows) {
-  return kLinesSegment + (uint64_t{num_rows} + 63) / 64 * 64 + 48;
-}
-constexpr uint64_t LinesWorkspaceFloats(uint32_t num_keys, uint32_t num_rows) {
-  const uint64_t segments = (uint64_t{num_keys} + kLinesSegment - 1) / kLinesSegment;
-  return segments * (2 * uint64_t{num_rows} + LinesDiagonals(num_rows));
-}
-
-// ------------------------------------------------------------------------------------------
-// pool_blocks, score_blocks Means of 64 keys and values in f32, and what a row tile's queries make
-// of them. Block n is the keys 64 n .. 64 n + 63 of the sequence; a mean is their sum in order /
-// 64, a short last block as if filled up with zeros.
-inline constexpr uint32_t kPoolTokens = 64;
-struct PoolJob {          // one (sequence, kv head)
-  const uint32_t* slots;  // as in PrefillJob
-  uint32_t num_tokens;
-  uint32_t first_block;  // blocks before it have been pooled already; a multiple of 16
-  float* panel;          // ColumnPanelElements(ceil(num_tokens / 64), head_dim), 64-byte aligned;
-                         // lanes behind the last block become 0
-};
-struct PoolParams {
-  BlockPool pool;
-  const PoolJob* jobs;
-  uint32_t num_jobs;
-};
-enum class BlockScore : uint32_t {
-  kPooled,  // scale * (sum of the tile's rows / 64).(mean key); -inf for a block that begins behind
-            // the tile's last row (MInference, arXiv 2407.02490, algorithm 3; FlexPrefill)
-  kMass,    // log of the sum over rows of exp(scale q.(mean key)), of the rows at or behind the
-            // block's last key; -inf where there are none (FlashPrefill, arXiv 2603.06199)
-};
-struct BlockScoreJob {  // one (sequence, q head)
-  const float* q;       // row r: q + r * q_row_stride
-  uint32_t first_pos, num_rows;
-  const float* panel;  // pool_blocks' of the kv head
-  uint32_t num_blocks;
-  float* scores;  // [ceil(num_rows / kRowTile)][num_blocks]
-};
-struct BlockScoreParams {
-  const BlockScoreJob* jobs;
-  uint32_t num_jobs;
-  uint64_t q_row_stride;
-  uint32_t head_dim;
-  float scale;
-  BlockScore score;
-};
-
-// ------------------------------------------------------------------------------------------
-// score_antidiagonals What rows weigh by sums along antidiagonals (XAttention, arXiv 2503.16428):
-// cell (i, j) is the rows i stride .. of the chunk against the keys j stride .. of the text, its
-// score scale / stride times the sum over n < stride of q[i stride + stride - 1 - n].k[j stride +
-// n]; rows and keys behind the last are zeros. Row cell i sees the key cells that begin at or
-// before its last row; each row of cells is softmaxed, and mass is the sums over blocks of 128 rows
-// and 128 keys. Memory grows with the keys, not with rows times keys / stride^2.
-inline constexpr uint32_t kAntidiagonalBlock = 128;
-struct AntidiagonalJob {  // one (sequence, q head)
-  const uint32_t* slots;  // as in PrefillJob
-  const float* q;         // row r: q + r * q_row_stride
-  uint32_t first_pos, num_rows;
-  float* mass;       // [ceil(num_rows / 128)][ceil((first_pos + num_rows) / 128)]
-  float* workspace;  // AntidiagonalWorkspaceFloats floats
-};
-struct AntidiagonalParams {
-  BlockPool pool;
-  const AntidiagonalJob* jobs;
-  uint32_t num_jobs;
-  uint64_t q_row_stride;
-  uint32_t stride;  // 8 or 16
-  float scale;
-};
-// Row cells that are scored together, and at most so many key cells.
-inline constexpr uint32_t kAntidiagonalRows = 64, kAntidiagonalKeys = 32;
-// Of the packed queries and keys of 64 row cells, and their sums by block of keys.
-constexpr uint64_t AntidiagonalTaskFloats(uint32_t num_keys, uint32_t stride, uint32_t head_dim) {
-  const uint64_t blocks = (uint64_t{num_keys} + kAntidiagonalBlock - 1) / kAntidiagonalBlock;
-  return uint64_t{kAntidiagonalRows + kAntidiagonalKeys} * stride * head_dim +
-         kAntidiagonalRows * blocks;
-}
-constexpr uint64_t AntidiagonalWorkspaceFloats(uint32_t num_keys,
-                                               uint32_t num_rows,
-                                               uint32_t stride,
-                                               uint32_t head_dim) {
-  const uint64_t task_rows = uint64_t{kAntidiagonalRows} * stride;
-  return (num_rows + task_rows - 1) / task_rows *
-         AntidiagonalTaskFloats(num_keys, stride, head_dim);
-}
 
 // ------------------------------------------------------------------------------------------
 // apply_deltas What dense attention gives to the anchors among the rows, less what they have,

@@ -3,6 +3,7 @@
 #include "engine/attend.h"
 
 #include "engine/audit.h"
+#include "engine/block_ops.h"
 #include "engine/call.h"
 #include "engine/decode_step.h"
 #include "engine/prefill_options.h"
@@ -114,6 +115,8 @@ Status PrepareParts(Call* call) {
 
 Status MakeRoom(Call& call) {
   for (const Part& part : call.parts) {
+    HIPATTN_RETURN_IF_ERROR(
+        RaiseFloor(call.engine, *part.sequence, part.first_pos + part.num_rows));
     for (HeadState& head : part.layer->heads) {
       HIPATTN_RETURN_IF_ERROR(head.store.MakeRoom(
           part.sequence->context, part.first_pos, part.first_pos + part.num_rows));
@@ -146,13 +149,13 @@ Status Append(Call& call) {
       }
     }
     if (count != 0) {
-      const device::AppendParams params = {engine.pool.view(),
+      const device::AppendParams params = {{},
                                            rotated ? engine.rope : device::Rope{},
                                            jobs.data(),
                                            count,
                                            options.io(),
                                            row_elements};
-      HIPATTN_RETURN_IF_ERROR(LaunchAndSync(engine, engine.device->ops().append_kv, params));
+      HIPATTN_RETURN_IF_ERROR(RunOverBlocks(engine, params));
     }
   }
   return Status::Ok();
@@ -186,9 +189,8 @@ Status Summarize(Call& call, Wants wants, Make make) {
   for (uint32_t scorer = 1; scorer <= static_cast<uint32_t>(Scorer::kLast); ++scorer) {
     const uint32_t count = CollectJobs(call, scorer, wants, make, jobs.data());
     if (count != 0) {
-      const device::SummarizeParams params = {
-          engine.pool.view(), static_cast<Scorer>(scorer), jobs.data(), count};
-      HIPATTN_RETURN_IF_ERROR(LaunchAndSync(engine, engine.device->ops().summarize_blocks, params));
+      const device::SummarizeParams params = {{}, static_cast<Scorer>(scorer), jobs.data(), count};
+      HIPATTN_RETURN_IF_ERROR(RunOverBlocks(engine, params));
     }
   }
   return Status::Ok();
@@ -237,8 +239,8 @@ Status UpdateSketches(Call& call) {
   if (count == 0) {
     return Status::Ok();
   }
-  const device::WriteSketchParams params = {engine.pool.view(), jobs.data(), count};
-  return LaunchAndSync(engine, engine.device->ops().write_sketches, params);
+  const device::WriteSketchParams params = {{}, jobs.data(), count};
+  return RunOverBlocks(engine, params);
 }
 
 // q as f32, rotated where the stored keys are.
@@ -305,6 +307,10 @@ void Commit(Call& call) {
       part.layer->step = 0;
       part.layer->selected = false;
     }
+    for (HeadState& head : part.layer->heads) {
+      KeepEnds(
+          call.engine, *part.sequence, head.store, part.first_pos, part.first_pos + part.num_rows);
+    }
     if (!part.sequence->context.summaries) {
       continue;
     }
@@ -317,7 +323,7 @@ void Commit(Call& call) {
   EngineState& engine = call.engine;
   const std::lock_guard<std::mutex> lock(engine.stats_mutex);
   engine.stats.blocks_attended += call.stats.blocks_attended;
-  engine.stats.blocks_hit += call.stats.blocks_attended;
+  engine.stats.blocks_hit += engine.cache == nullptr ? call.stats.blocks_attended : 0;
   engine.stats.search_keys_read += call.stats.search_keys_read;
   engine.stats.search_bytes_read += call.stats.search_bytes_read;
   engine.stats.prefill_tiles += call.stats.prefill_tiles;
@@ -347,6 +353,9 @@ void Abandon(Call& call) {
     part.layer->step = 0;
     part.layer->selected = false;
     part.layer->last_mode = StepMode::kNever;
+  }
+  if (call.engine.cache != nullptr) {
+    call.engine.cache->DropIfUnused();
   }
 }
 

@@ -111,6 +111,19 @@ Status ParallelTasks(EngineState& engine, size_t count, const Body& body) {
   return device::ParallelTasks(engine.device->executor(), count, body);
 }
 
+// The same for searches and estimates. Where they read keys that may lie in another tier, they take
+// turns with the room on the device.
+template <typename Body>
+Status SearchTasks(EngineState& engine, bool reads_keys, size_t count, const Body& body) {
+  if (engine.cache == nullptr || !reads_keys) {
+    return ParallelTasks(engine, count, body);
+  }
+  for (size_t i = 0; i < count; ++i) {
+    HIPATTN_RETURN_IF_ERROR(body(i));
+  }
+  return Status::Ok();
+}
+
 // Submits an op and waits for it: what the host reads next, the op has written.
 template <typename Params>
 Status LaunchAndSync(EngineState& engine, device::Op<Params> op, const Params& params) {

@@ -5,6 +5,7 @@
 #include "base/int_math.h"
 #include "core/refresh.h"
 #include "engine/audit.h"
+#include "engine/block_ops.h"
 #include "engine/call.h"
 #include "engine/lists.h"
 #include "engine/recall.h"
@@ -152,7 +153,10 @@ Status Wave::SelectAll(std::vector<Task>& tasks) {
     return Status::Ok();
   }
   const Timer timer(&call_.stats.search_ns);
-  Status status = ParallelTasks(engine_, tasks.size(), [&](size_t i) {
+  const bool reads_keys = std::any_of(tasks.begin(), tasks.end(), [](const Task& task) {
+    return SearchReadsKeys(task.row->part->sequence->options);
+  });
+  Status status = SearchTasks(engine_, reads_keys, tasks.size(), [&](size_t i) {
     return tasks[i].row->mode == StepMode::kDense ? Status::Ok() : SelectOne(&tasks[i]);
   });
   for (const Task& task : tasks) {
@@ -290,7 +294,7 @@ Status Wave::GrowBudgets(std::vector<Task>* tasks) {
     std::vector<char> grown(tasks->size());
     {
       const Timer timer(&call_.stats.search_ns);
-      HIPATTN_RETURN_IF_ERROR(ParallelTasks(engine_, tasks->size(), [&](size_t i) {
+      HIPATTN_RETURN_IF_ERROR(SearchTasks(engine_, true, tasks->size(), [&](size_t i) {
         bool grows = false;
         Status status = Grow(&(*tasks)[i], &grows);
         grown[i] = grows ? 1 : 0;

@@ -42,6 +42,27 @@ Status SetRope(EngineState& state) {
   return Status::Ok();
 }
 
+// The cache and what is behind it.
+Status MakeTiers(EngineState& state) {
+  const EngineOptions& o = state.options;
+  if (!o.has_tiers()) {
+    return Status::Ok();
+  }
+  const offload::SlotGeometry geometry = {o.block_tokens, o.head_dim, o.kv()};
+  if (o.disk_kv_bytes != 0) {
+    HIPATTN_ASSIGN_OR_RETURN(state.disk,
+                             offload::DiskStore::Create(&offload::SystemFileCalls(),
+                                                        &state.disk_budget,
+                                                        o.disk_path,
+                                                        offload::BlockBytes(geometry)));
+  }
+  state.cache = std::make_unique<offload::BlockCache>(
+      state.device.get(),
+      offload::BlockCache::Tiers{&state.budget, &state.host_budget, state.disk.get()},
+      geometry);
+  return Status::Ok();
+}
+
 }  // namespace
 
 Engine::Engine(std::unique_ptr<EngineState> state) : state_(std::move(state)) {}
@@ -67,6 +88,7 @@ Result<std::shared_ptr<Engine>> Engine::CreateOn(std::unique_ptr<device::Device>
   }
   auto state = std::make_unique<EngineState>(chosen, std::move(device));
   HIPATTN_RETURN_IF_ERROR(SetRope(*state));
+  HIPATTN_RETURN_IF_ERROR(MakeTiers(*state));
   state->logger.Info(StrCat("engine on ",
                             state->device->name(),
                             ", ",
@@ -126,6 +148,20 @@ Stats Engine::GetStats(bool reset) {
   stats.device_bytes = state.budget.used();
   stats.device_bytes_peak = state.budget.peak();
   stats.device_index_bytes = state.memory.bytes();
+  if (state.cache != nullptr) {
+    const offload::CacheCounts counts = state.cache->counts();
+    stats.host_bytes = state.host_budget.used();
+    stats.blocks_hit = counts.hits;
+    stats.blocks_fetched = counts.fetched;
+    stats.blocks_evicted = counts.evicted;
+    stats.bytes_host_to_device = counts.bytes_host_to_device;
+    stats.bytes_device_to_host = counts.bytes_device_to_host;
+  }
+  if (state.disk != nullptr) {
+    stats.disk_bytes = state.disk_budget.used();
+    stats.bytes_disk_read = state.disk->bytes_read();
+    stats.bytes_disk_written = state.disk->bytes_written();
+  }
   stats.recall_estimate = state.recall_count == 0
                               ? std::numeric_limits<double>::quiet_NaN()
                               : state.recall_sum / static_cast<double>(state.recall_count);
@@ -140,6 +176,12 @@ Stats Engine::GetStats(bool reset) {
     state.prefill_recall_sum = 0.0;
     state.prefill_recall_count = 0;
     state.budget.ResetPeak();
+    if (state.cache != nullptr) {
+      state.cache->ResetCounts();
+    }
+    if (state.disk != nullptr) {
+      state.disk->ResetCounts();
+    }
   }
   return stats;
 }

@@ -175,16 +175,21 @@ Status ReadBlocks(const StoreContext& context,
                   uint64_t first,
                   std::span<std::byte> to) {
   const device::BlockPool pool = context.pool->view();
-  std::vector<device::CopyPiece> pieces;
-  pieces.reserve(to.size() / pool.block_bytes);
-  for (uint64_t i = 0; i < to.size() / pool.block_bytes; ++i) {
-    pieces.push_back({to.data() + i * pool.block_bytes,
-                      device::BlockAddress(pool, store.slots()[first + i]),
-                      pool.block_bytes});
+  const uint64_t count = to.size() / pool.block_bytes;
+  if (context.cache != nullptr) {
+    HIPATTN_RETURN_IF_ERROR(context.cache->ReadContent({store.slots() + first, count}, to.data()));
+  } else {
+    std::vector<device::CopyPiece> pieces;
+    pieces.reserve(count);
+    for (uint64_t i = 0; i < count; ++i) {
+      pieces.push_back({to.data() + i * pool.block_bytes,
+                        device::BlockAddress(pool, store.slots()[first + i]),
+                        pool.block_bytes});
+    }
+    HIPATTN_RETURN_IF_ERROR(CopyAndWait(context, pieces));
   }
-  HIPATTN_RETURN_IF_ERROR(CopyAndWait(context, pieces));
   const uint64_t last = num_tokens / context.block_tokens;
-  if (num_tokens % context.block_tokens != 0 && last >= first && last - first < pieces.size()) {
+  if (num_tokens % context.block_tokens != 0 && last >= first && last - first < count) {
     ClearMissingTokens(pool,
                        num_tokens % context.block_tokens,
                        to.subspan((last - first) * pool.block_bytes, pool.block_bytes));
@@ -197,9 +202,13 @@ Status WriteBlocks(const StoreContext& context,
                    uint64_t first,
                    std::span<const std::byte> from) {
   const device::BlockPool pool = context.pool->view();
+  const uint64_t count = from.size() / pool.block_bytes;
+  if (context.cache != nullptr) {
+    return context.cache->Restore({store->slots() + first, count}, from.data());
+  }
   std::vector<device::CopyPiece> pieces;
-  pieces.reserve(from.size() / pool.block_bytes);
-  for (uint64_t i = 0; i < from.size() / pool.block_bytes; ++i) {
+  pieces.reserve(count);
+  for (uint64_t i = 0; i < count; ++i) {
     pieces.push_back({device::BlockAddress(pool, store->slots()[first + i]),
                       from.data() + i * pool.block_bytes,
                       pool.block_bytes});

@@ -54,6 +54,9 @@ Status HeadStore::MakeSlotRoom(const StoreContext& context, uint64_t written, ui
   if (slots_.size() >= blocks) {
     return Status::Ok();
   }
+  if (context.cache != nullptr) {
+    return AddBlocks(context, blocks);
+  }
   HIPATTN_RETURN_IF_ERROR(
       slots_.Reserve(*context.memory, RoundUp<uint64_t>(blocks, offload::kRunSlots)));
   while (slots_.size() < blocks) {
@@ -68,12 +71,34 @@ Status HeadStore::MakeSlotRoom(const StoreContext& context, uint64_t written, ui
   return Status::Ok();
 }
 
+Status HeadStore::ReserveTail(const StoreContext& context) {
+  if (!has_tail_) {
+    HIPATTN_RETURN_IF_ERROR(context.cache->ReserveTail());
+    has_tail_ = true;
+  }
+  return Status::Ok();
+}
+
+Status HeadStore::AddBlocks(const StoreContext& context, uint64_t blocks) {
+  HIPATTN_RETURN_IF_ERROR(ReserveTail(context));
+  HIPATTN_RETURN_IF_ERROR(
+      slots_.Reserve(*context.memory, RoundUp<uint64_t>(blocks, offload::kRunSlots)));
+  while (slots_.size() < blocks) {
+    HIPATTN_ASSIGN_OR_RETURN(const uint32_t block, context.cache->Create());
+    slots_.Append(block);
+  }
+  return Status::Ok();
+}
+
 // The unfinished block that the next token goes to must be this table's own. What follows it in the
 // table is room, and goes with it.
 Status HeadStore::OwnTail(const StoreContext& context, uint64_t written) {
   const uint64_t tail = written / context.block_tokens;
   if (tail >= own_from_ || written % context.block_tokens == 0) {
     return Status::Ok();
+  }
+  if (context.cache != nullptr) {
+    return CloneTail(context, tail);
   }
   HIPATTN_ASSIGN_OR_RETURN(const uint32_t first, context.pool->TakeRun());
   const uint64_t room = slots_.size();
@@ -100,6 +125,16 @@ Status HeadStore::OwnTail(const StoreContext& context, uint64_t written) {
   return room > slots_.size()
              ? MakeSlotRoom(context, tail * context.block_tokens, room * context.block_tokens)
              : Status::Ok();
+}
+
+// OwnTail of blocks that are held one by one: what follows the tail is room that nobody shares.
+Status HeadStore::CloneTail(const StoreContext& context, uint64_t tail) {
+  HIPATTN_ASSIGN_OR_RETURN(const uint32_t clone, context.cache->Clone(slots_[tail]));
+  context.cache->Release(slots_[tail]);
+  slots_[tail] = clone;
+  own_from_ = tail;
+  room_tokens_ = 0;
+  return Status::Ok();
 }
 
 Status HeadStore::MakeSummaryRoom(const StoreContext& context, uint64_t num_tokens) {
@@ -192,6 +227,16 @@ Status HeadStore::MakeKeptRoom(const StoreContext& context, uint64_t num_tokens)
 }
 
 void HeadStore::DropBlocks(const StoreContext& context, uint64_t blocks) {
+  if (context.cache != nullptr) {
+    for (; slots_.size() > blocks; slots_.Truncate(slots_.size() - 1)) {
+      context.cache->Release(slots_.back());
+    }
+    if (slots_.size() == 0 && has_tail_) {
+      context.cache->ReleaseTail();
+      has_tail_ = false;
+    }
+    return;
+  }
   while (slots_.size() > blocks) {
     const uint32_t slot = slots_.back();
     slots_.Truncate(slots_.size() - 1);
@@ -233,9 +278,14 @@ void HeadStore::Cut(const StoreContext& context, uint64_t num_tokens) {
 Status HeadStore::ShareFrom(const StoreContext& context, HeadStore& parent, uint64_t num_tokens) {
   const uint64_t blocks = CeilDiv<uint64_t>(num_tokens, context.block_tokens);
   HIPATTN_RETURN_IF_ERROR(slots_.Reserve(*context.memory, blocks));
+  if (context.cache != nullptr && blocks > 0) {
+    HIPATTN_RETURN_IF_ERROR(ReserveTail(context));
+  }
   for (uint64_t i = 0; i < blocks; ++i) {
     const uint32_t slot = parent.slots_[i];
-    if (i == 0 || RunOf(slots_.back()) != RunOf(slot)) {
+    if (context.cache != nullptr) {
+      context.cache->Retain(slot);
+    } else if (i == 0 || RunOf(slots_.back()) != RunOf(slot)) {
       context.pool->Retain(slot);
     }
     slots_.Append(slot);

@@ -1,8 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
 // SPDX-FileCopyrightText: The hipattn authors
 //
-// HeadStore: what one (sequence, layer, kv head) keeps: the table of its blocks' slots, the
-// summaries of its block tree and the sketches of its keys.
+// HeadStore: what one (sequence, layer, kv head) keeps: the table of its blocks, the summaries of
+// its block tree and the sketches of its keys. Where everything is resident the table holds slots
+// of the pool; with tiers behind the device it holds ids of the block cache, which
+// engine/block_ops.h turns into slots for each op.
 //
 // Room and content are separate. MakeRoom takes slots and index memory for a length and can fail;
 // the ops then write; nothing of the content counts until the layer's length is raised, so an
@@ -15,6 +17,7 @@
 #define HIPATTN_ENGINE_HEAD_STORE_H_
 
 #include "engine/visible_array.h"
+#include "offload/block_cache.h"
 #include "offload/slot_pool.h"
 
 #include <algorithm>
@@ -26,13 +29,14 @@ namespace hipattn::engine {
 
 // What all stores of one sequence have in common.
 struct StoreContext {
-  offload::SlotPool* pool = nullptr;
+  offload::SlotPool* pool = nullptr;  // of slots that stay
   IndexMemory* memory = nullptr;
   uint32_t block_tokens = 16;
   uint32_t head_dim = 0;
-  bool summaries = false;   // a block tree is kept
-  bool has_spread = false;  // of its scorer
-  bool sketches = false;    // beside the tree; never without
+  bool summaries = false;                // a block tree is kept
+  bool has_spread = false;               // of its scorer
+  bool sketches = false;                 // beside the tree; never without
+  offload::BlockCache* cache = nullptr;  // instead of the pool where there are tiers
 };
 
 // Groups of 8 summaries that are allocated together: 1024 tokens of level 0. The rest of a chunk
@@ -73,6 +77,7 @@ class HeadStore {
   // Content ends at num_tokens from now on: summaries of nodes beyond it no longer count.
   void Cut(const StoreContext& context, uint64_t num_tokens);
 
+  // Slots, or ids of blocks where there is a cache.
   const uint32_t* slots() const { return slots_.data(); }
   uint64_t room_blocks() const { return slots_.size(); }
 
@@ -113,6 +118,9 @@ class HeadStore {
   };
 
   Status MakeSlotRoom(const StoreContext& context, uint64_t written, uint64_t num_tokens);
+  Status AddBlocks(const StoreContext& context, uint64_t blocks);
+  Status CloneTail(const StoreContext& context, uint64_t tail);
+  Status ReserveTail(const StoreContext& context);
   Status MakeSummaryRoom(const StoreContext& context, uint64_t num_tokens);
   static Status MakeLevelRoom(const StoreContext& context,
                               const ChunkShape& shape,
@@ -141,6 +149,7 @@ class HeadStore {
   uint64_t summarized_ = 0;   // blocks
   uint64_t room_tokens_ = 0;  // MakeRoom up to here has nothing to do
   bool rebuild_ = false;
+  bool has_tail_ = false;  // a slot of the cache is reserved for the last block
 };
 
 }  // namespace hipattn::engine

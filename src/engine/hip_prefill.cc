@@ -4,6 +4,7 @@
 
 #include "core/mask/block_tiles.h"
 #include "core/mask/mask_build.h"
+#include "engine/block_ops.h"
 #include "engine/delta.h"
 
 #include <algorithm>
@@ -67,7 +68,7 @@ Status AttendSlice(Call* call, const Part& part, const core::RowRange& rows) {
     jobs[h].mask = engine.scratch.hip_heads[h].mask;
   }
   const Timer timer(&call->stats.attend_ns);
-  const device::SparsePrefillParams params = {engine.pool.view(),
+  const device::SparsePrefillParams params = {{},
                                               jobs.data(),
                                               options.num_kv_heads,
                                               call->q_row_stride(),
@@ -77,7 +78,7 @@ Status AttendSlice(Call* call, const Part& part, const core::RowRange& rows) {
                                               options.logit_softcap,
                                               0.0F,
                                               options.io()};
-  return LaunchAndSync(engine, engine.device->ops().sparse_prefill, params);
+  return RunOverBlocks(engine, params);
 }
 
 Status RunSlice(Call* call, const Part& part, std::span<const core::RowRange> blocks) {
@@ -88,7 +89,8 @@ Status RunSlice(Call* call, const Part& part, std::span<const core::RowRange> bl
     const Timer timer(&call->stats.search_ns);
     const uint32_t kv_heads = call->options().num_kv_heads;
     std::vector<SearchRead> reads(kv_heads);
-    const Status status = ParallelTasks(call->engine, kv_heads, [&](size_t h) {
+    const bool reads_keys = SearchReadsKeys(part.sequence->options);
+    const Status status = SearchTasks(call->engine, reads_keys, kv_heads, [&](size_t h) {
       const auto kv_head = static_cast<uint32_t>(h);
       HIPATTN_RETURN_IF_ERROR(SearchSlice(call, part, blocks, kv_head, &reads[h]));
       return MakeMask(call, part, shape, kv_head);

@@ -4,6 +4,7 @@
 
 #include "base/int_math.h"
 #include "core/plan.h"
+#include "engine/block_ops.h"
 
 #include <algorithm>
 
@@ -84,7 +85,6 @@ Status RunDecodeJobs(EngineState& engine, uint32_t count, DType out_dtype) {
   }
   const EngineOptions& options = engine.options;
   device::DecodeParams params = {};
-  params.pool = engine.pool.view();
   params.jobs = engine.scratch.decode_jobs.data();
   params.num_jobs = count;
   params.group = options.group();
@@ -98,7 +98,7 @@ Status RunDecodeJobs(EngineState& engine, uint32_t count, DType out_dtype) {
   }
   HIPATTN_RETURN_IF_ERROR(engine.scratch.decode_workspace.Grow(*engine.device, floats));
   params.workspace = engine.scratch.decode_workspace.data();
-  return LaunchAndSync(engine, engine.device->ops().sparse_decode, params);
+  return RunOverBlocks(engine, params);
 }
 
 Status RunRotatedJobs(EngineState& engine, uint32_t count) {
@@ -106,7 +106,7 @@ Status RunRotatedJobs(EngineState& engine, uint32_t count) {
     return Status::Ok();
   }
   const EngineOptions& options = engine.options;
-  const device::RotatedParams params = {engine.pool.view(),
+  const device::RotatedParams params = {{},
                                         engine.rope,
                                         engine.scratch.rotated_jobs.data(),
                                         count,
@@ -114,7 +114,7 @@ Status RunRotatedJobs(EngineState& engine, uint32_t count) {
                                         options.softmax_scale,
                                         options.logit_softcap,
                                         options.io()};
-  return LaunchAndSync(engine, engine.device->ops().attend_rotated, params);
+  return RunOverBlocks(engine, params);
 }
 
 Status DenseLse(Call* call, const Part& part, uint64_t row, uint64_t pos) {

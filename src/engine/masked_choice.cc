@@ -5,6 +5,7 @@
 #include "core/pattern/flash_select.h"
 #include "core/pattern/own_blocks.h"
 #include "core/pattern/xattention_select.h"
+#include "engine/block_ops.h"
 #include "engine/masked_wave.h"
 #include "engine/prefill_options.h"
 
@@ -142,13 +143,13 @@ Status MaskedWave::EstimateLines() {
     return Status::Ok();
   }
   const EngineOptions& engine_options = call_.options();
-  const device::LinesParams params = {engine_.pool.view(),
+  const device::LinesParams params = {{},
                                       jobs.data(),
                                       count,
                                       call_.q_row_stride(),
                                       engine_options.softmax_scale,
                                       engine_options.logit_softcap};
-  return LaunchAndSync(engine_, device.ops().estimate_lines, params);
+  return RunOverBlocks(engine_, params);
 }
 
 // Means of the kv heads that have a head whose blocks are scored.
@@ -176,8 +177,8 @@ Status MaskedWave::PoolBlocks() {
   if (count == 0) {
     return Status::Ok();
   }
-  const device::PoolParams params = {engine_.pool.view(), jobs.data(), count};
-  return LaunchAndSync(engine_, device.ops().pool_blocks, params);
+  const device::PoolParams params = {{}, jobs.data(), count};
+  return RunOverBlocks(engine_, params);
 }
 
 // FlexPrefill's guess of what the probe rows weigh: their mean against the blocks' means.
@@ -267,8 +268,8 @@ Status MaskedWave::PackColumns() {
   if (count == 0) {
     return Status::Ok();
   }
-  const device::PackParams params = {engine_.pool.view(), jobs.data(), count};
-  return LaunchAndSync(engine_, device.ops().pack_columns, params);
+  const device::PackParams params = {{}, jobs.data(), count};
+  return RunOverBlocks(engine_, params);
 }
 
 Status MaskedWave::ScoreBlocks(const Slice& slice, device::BlockScore score) {
@@ -327,13 +328,9 @@ Status MaskedWave::ScoreAntidiagonals(const Slice& slice) {
   if (count == 0) {
     return Status::Ok();
   }
-  const device::AntidiagonalParams params = {engine_.pool.view(),
-                                             jobs.data(),
-                                             count,
-                                             call_.q_row_stride(),
-                                             kStride,
-                                             call_.options().softmax_scale};
-  return LaunchAndSync(engine_, device.ops().score_antidiagonals, params);
+  const device::AntidiagonalParams params = {
+      {}, jobs.data(), count, call_.q_row_stride(), kStride, call_.options().softmax_scale};
+  return RunOverBlocks(engine_, params);
 }
 
 void MaskedWave::ChooseBlocks(uint32_t i, const Slice& slice) {

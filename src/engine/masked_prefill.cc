@@ -2,6 +2,7 @@
 // SPDX-FileCopyrightText: The hipattn authors
 #include "engine/masked_prefill.h"
 
+#include "engine/block_ops.h"
 #include "engine/delta.h"
 #include "engine/lists.h"
 #include "engine/masked_wave.h"
@@ -132,7 +133,7 @@ Status MaskedWave::AttendDense(const Slice& slice, bool whole_chunk) {
     return Status::Ok();
   }
   const Timer timer(&call_.stats.attend_ns);
-  const device::PrefillParams params = {engine_.pool.view(),
+  const device::PrefillParams params = {{},
                                         jobs.data(),
                                         count,
                                         1,
@@ -142,7 +143,7 @@ Status MaskedWave::AttendDense(const Slice& slice, bool whole_chunk) {
                                         engine_options.softmax_scale,
                                         engine_options.logit_softcap,
                                         engine_options.io()};
-  return LaunchAndSync(engine_, engine_.device->ops().dense_prefill, params);
+  return RunOverBlocks(engine_, params);
 }
 
 Status MaskedWave::AttendMasks(const Slice& slice) {
@@ -188,7 +189,7 @@ Status MaskedWave::AttendMasks(const Slice& slice) {
     return Status::Ok();
   }
   const Timer timer(&call_.stats.attend_ns);
-  const device::SparsePrefillParams params = {engine_.pool.view(),
+  const device::SparsePrefillParams params = {{},
                                               jobs.data(),
                                               count,
                                               call_.q_row_stride(),
@@ -198,7 +199,7 @@ Status MaskedWave::AttendMasks(const Slice& slice) {
                                               engine_options.logit_softcap,
                                               options().prefill_skip_threshold,
                                               engine_options.io()};
-  HIPATTN_RETURN_IF_ERROR(LaunchAndSync(engine_, device.ops().sparse_prefill, params));
+  HIPATTN_RETURN_IF_ERROR(RunOverBlocks(engine_, params));
   for (uint32_t i = 0; options().verify_recall != 0 && i < num_heads_; ++i) {
     if (!Head(i).dense && !Head(i).slice_dense) {
       SampleLse(i, slice, lse_of(i), lse_stride);

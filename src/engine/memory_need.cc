@@ -6,9 +6,10 @@
 #include "base/int_math.h"
 #include "base/status.h"
 #include "device/params.h"
+#include "engine/block_ops.h"
 #include "engine/head_store.h"
 #include "engine/options.h"
-#include "offload/slot_pool.h"
+#include "offload/block_cache.h"
 
 #include <algorithm>
 
@@ -54,6 +55,47 @@ uint64_t SketchTableBytes(const EngineOptions& engine, uint64_t num_tokens) {
          GrownArray(chunks) * sizeof(std::byte*);
 }
 
+// Bytes of the slabs that hold num_slots; false when they do not fit 64 bits.
+bool SlabBytes(uint64_t num_slots, uint64_t slab_bytes, uint64_t slot_bytes, uint64_t* bytes) {
+  const uint64_t slots = offload::SlabSlots(slab_bytes, slot_bytes);
+  return CheckedMul(CeilDiv(num_slots, slots), slots * slot_bytes, bytes);
+}
+
+struct TierNeed {
+  uint64_t num_tokens;
+  uint32_t floor_slots;
+};
+
+// With tiers behind the device: every block has its home there, on disk what the host tier has no
+// room for, and the device holds the index, the last block of each of `heads` heads, and what one
+// step reads at once.
+bool AddTiers(const EngineOptions& engine,
+              uint64_t heads,
+              const TierNeed& tiers,
+              MemoryNeed* need) {
+  const uint64_t block_bytes =
+      offload::BlockBytes({engine.block_tokens, engine.head_dim, engine.kv()});
+  const uint64_t head_blocks = CeilDiv<uint64_t>(tiers.num_tokens, engine.block_tokens);
+  uint64_t blocks = 0;
+  uint64_t least = 0;
+  uint64_t full = 0;
+  const uint64_t host_slots = offload::SlabSlots(offload::kHostSlabBytes, block_bytes);
+  const uint64_t host_slab = host_slots * (block_bytes + offload::kBlockRecordBytes);
+  if (!CheckedMul(heads, head_blocks, &blocks)) {
+    return false;
+  }
+  const uint64_t host_room = engine.disk_kv_bytes == 0
+                                 ? blocks
+                                 : std::min(blocks, engine.host_kv_bytes / host_slab * host_slots);
+  return CheckedMul(blocks, block_bytes, &need->kv_bytes_total) &&
+         SlabBytes(heads + tiers.floor_slots, offload::kDeviceSlabBytes, block_bytes, &least) &&
+         SlabBytes(blocks, offload::kDeviceSlabBytes, block_bytes, &full) &&
+         CheckedAdd(need->device_index_bytes, least, &need->device_bytes_min) &&
+         CheckedAdd(need->device_index_bytes, std::max(full, least), &need->device_bytes_full) &&
+         CheckedMul(CeilDiv(host_room, host_slots), host_slab, &need->host_bytes) &&
+         CheckedMul(blocks - host_room, offload::ExtentBytes(block_bytes), &need->disk_bytes);
+}
+
 }  // namespace
 
 Result<MemoryNeed> ComputeMemoryNeed(const EngineOptions& engine,
@@ -94,6 +136,14 @@ Result<MemoryNeed> ComputeMemoryNeed(const EngineOptions& engine,
                            " need more bytes than 64 bits count");
   }
   need.device_bytes_min = need.device_bytes_full;  // one tier: everything is resident
+  if (engine.has_tiers() &&
+      !AddTiers(engine, heads, {num_tokens, FloorSlots(engine, attention, num_tokens)}, &need)) {
+    return InvalidArgument("num_tokens ",
+                           num_tokens,
+                           " in num_sequences ",
+                           num_sequences,
+                           " need more bytes than 64 bits count");
+  }
   return need;
 }
 

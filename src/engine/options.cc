@@ -60,13 +60,6 @@ Status CheckAtMost(const char* name, uint64_t value, uint64_t limit) {
   return Status::Ok();
 }
 
-Status CheckAbsent(const char* name, uint64_t value) {
-  if (value != 0) {
-    return Unsupported(name, " is ", value, ": not in this release, must be 0");
-  }
-  return Status::Ok();
-}
-
 Status CheckDevice(const EngineOptions& given) {
   const auto device = static_cast<uint32_t>(given.device);
   HIPATTN_RETURN_IF_ERROR(CheckAtMost("device", device, static_cast<uint32_t>(DeviceKind::kCuda)));
@@ -196,11 +189,12 @@ Status ResolveRope(EngineOptions& options) {
 }
 
 Status CheckTiers(const EngineOptions& given) {
-  HIPATTN_RETURN_IF_ERROR(CheckAbsent("host_kv_bytes", given.host_kv_bytes));
-  HIPATTN_RETURN_IF_ERROR(CheckAbsent("disk_kv_bytes", given.disk_kv_bytes));
-  if (!given.disk_path.empty()) {
-    return Unsupported(
-        "disk_path is \"", given.disk_path, "\": the disk tier is not in this release");
+  if (given.disk_path.empty() != (given.disk_kv_bytes == 0)) {
+    return InvalidArgument("disk_kv_bytes is ",
+                           given.disk_kv_bytes,
+                           " and disk_path \"",
+                           given.disk_path,
+                           "\": a disk tier needs both");
   }
   if (!given.pool_endpoints.empty()) {
     return Unsupported("pool_endpoints is \"",

@@ -58,6 +58,8 @@ struct EngineOptions {
   DType io() const { return static_cast<DType>(io_dtype); }
   DType kv() const { return static_cast<DType>(kv_dtype); }
   uint32_t group() const { return num_q_heads / num_kv_heads; }
+  // Whether blocks have a home behind the device.
+  bool has_tiers() const { return host_kv_bytes != 0 || disk_kv_bytes != 0; }
 };
 
 // HIPATTN_NONE: "really none" in sink_tokens, rerank_tokens and audit_interval. After Resolve

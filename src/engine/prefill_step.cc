@@ -3,6 +3,7 @@
 #include "engine/prefill_step.h"
 
 #include "core/query_blocks.h"
+#include "engine/block_ops.h"
 #include "engine/call.h"
 #include "engine/hip_prefill.h"
 #include "engine/lists.h"
@@ -41,7 +42,7 @@ Status RunDense(Call& call) {
     return Status::Ok();
   }
   const Timer timer(&call.stats.attend_ns);
-  const device::PrefillParams params = {engine.pool.view(),
+  const device::PrefillParams params = {{},
                                         jobs.data(),
                                         count,
                                         options.group(),
@@ -51,7 +52,7 @@ Status RunDense(Call& call) {
                                         options.softmax_scale,
                                         options.logit_softcap,
                                         options.io()};
-  return LaunchAndSync(engine, engine.device->ops().dense_prefill, params);
+  return RunOverBlocks(engine, params);
 }
 
 // From so many q heads per kv head on a HIP prefill attends row by row: the decode kernel reads a
@@ -85,7 +86,8 @@ class BlockStep {
     const Timer timer(&call_.stats.search_ns);
     part_.layer->search_kept = false;
     std::vector<SearchRead> reads(kv_heads());
-    Status status = ParallelTasks(engine_, kv_heads(), [&](size_t h) {
+    const bool reads_keys = SearchReadsKeys(part_.sequence->options);
+    Status status = SearchTasks(engine_, reads_keys, kv_heads(), [&](size_t h) {
       return SearchBlock(&call_, part_, block_, static_cast<uint32_t>(h), &reads[h]);
     });
     CountReads(reads, &call_.stats);

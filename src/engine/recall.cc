@@ -4,6 +4,7 @@
 
 #include "core/search/recall.h"
 #include "core/search/recall_sample.h"
+#include "engine/block_ops.h"
 #include "engine/call.h"
 
 #include <algorithm>
@@ -80,7 +81,6 @@ Status SumKeys(EngineState& engine,
     jobs[i].lse = lse.data() + size_t{i} * group;
   }
   device::DecodeParams params = {};
-  params.pool = engine.pool.view();
   params.jobs = jobs.data();
   params.num_jobs = count;
   params.group = group;
@@ -88,7 +88,7 @@ Status SumKeys(EngineState& engine,
   params.softcap = options.logit_softcap;
   params.out_dtype = DType::kF32;
   params.workspace = workspace.data();
-  HIPATTN_RETURN_IF_ERROR(LaunchAndSync(engine, engine.device->ops().sparse_decode, params));
+  HIPATTN_RETURN_IF_ERROR(RunOverBlocks(engine, params));
   log_masses->clear();
   for (uint32_t g = 0; g < group; ++g) {
     for (uint32_t i = 0; i < count; ++i) {

@@ -2,6 +2,7 @@
 // SPDX-FileCopyrightText: The hipattn authors
 #include "engine/select.h"
 
+#include "engine/block_ops.h"
 #include "engine/call.h"
 
 #include <algorithm>
@@ -69,8 +70,8 @@ Status ScoreByKeys(const SelectContext& context,
                                     rows,
                                     nullptr,
                                     key_scores};
-  const device::ScoreKeysParams params = {context.engine.pool.view(), {}, nullptr, 0};
-  HIPATTN_RETURN_IF_ERROR(LaunchOneAndSync(context.engine, device.ops().score_keys, job, params));
+  const device::ScoreKeysParams params = {{}, {}, nullptr, 0};
+  HIPATTN_RETURN_IF_ERROR(RunOverBlocks(context.engine, job, params));
   for (size_t i = 0, begin = 0; i < ends.size(); begin = ends[i++]) {
     float best = -std::numeric_limits<float>::infinity();
     for (size_t t = begin; t < ends[i]; ++t) {
@@ -186,8 +187,8 @@ Status RunProbes(const SelectContext& context,
                                       rotate ? head->row_pos.data() : nullptr,
                                       head->scores.data()};
     const device::ScoreKeysParams params = {
-        context.engine.pool.view(), rotate ? context.engine.rope : device::Rope{}, nullptr, 0};
-    HIPATTN_RETURN_IF_ERROR(LaunchOneAndSync(context.engine, device.ops().score_keys, job, params));
+        {}, rotate ? context.engine.rope : device::Rope{}, nullptr, 0};
+    HIPATTN_RETURN_IF_ERROR(RunOverBlocks(context.engine, job, params));
     walk->Accept({head->scores.data(), batch.tokens.size()});
   }
   read->keys += walk->keys_scored();

@@ -2,6 +2,7 @@
 // SPDX-FileCopyrightText: The hipattn authors
 #include "base/bad_alloc.h"
 #include "engine/audit.h"
+#include "engine/block_ops.h"
 #include "engine/engine.h"
 #include "engine/profile.h"
 #include "engine/recall.h"
@@ -44,7 +45,8 @@ Status MakeRoom(const SequenceState& sequence,
 }
 
 // Room for what the sequence has reserved, in every store.
-Status MakeReservedRoom(SequenceState& sequence) {
+Status MakeReservedRoom(EngineState& engine, SequenceState& sequence) {
+  HIPATTN_RETURN_IF_ERROR(RaiseFloor(engine, sequence, sequence.reserved_tokens));
   for (LayerState& layer : sequence.layers) {
     for (HeadState& head : layer.heads) {
       HIPATTN_RETURN_IF_ERROR(MakeRoom(sequence, layer, head.store, sequence.reserved_tokens));
@@ -78,6 +80,7 @@ Sequence::Sequence(std::shared_ptr<Engine> engine, const AttentionOptions& optio
     : engine_(std::move(engine)), state_(std::make_unique<SequenceState>()) {
   EngineState& e = *engine_->state_;
   state_->context.pool = &e.pool;
+  state_->context.cache = e.cache.get();
   state_->context.memory = &e.memory;
   state_->context.block_tokens = e.options.block_tokens;
   state_->context.head_dim = e.options.head_dim;
@@ -163,7 +166,7 @@ Status Sequence::SetOptions(const AttentionOptions& options) {
 }
 
 Status Sequence::Reserve(uint64_t num_tokens) {
-  Status status;
+  Status status = RaiseFloor(*engine_->state_, *state_, num_tokens);
   for (LayerState& layer : state_->layers) {
     for (HeadState& head : layer.heads) {
       if (status.ok()) {
@@ -178,6 +181,9 @@ Status Sequence::Reserve(uint64_t num_tokens) {
   ForEachStore(*state_, [&](LayerState& layer, HeadStore& store) {
     store.Trim(state_->context, std::max(layer.tokens, state_->reserved_tokens));
   });
+  if (state_->context.cache != nullptr) {
+    state_->context.cache->DropIfUnused();
+  }
   return {status.code(), StrCat("num_tokens is ", num_tokens, ": ", status.message())};
 }
 
@@ -204,7 +210,7 @@ Result<std::unique_ptr<Sequence>> Sequence::Fork(uint64_t num_tokens) const {
   // The parent's last block is shared now. Its reservation covers the copy that its next token will
   // need.
   if (status.ok() && state_->reserved_tokens > length()) {
-    status = MakeReservedRoom(*state_);
+    status = MakeReservedRoom(*engine_->state_, *state_);
   }
   if (status.ok()) {
     return child;
@@ -213,7 +219,7 @@ Result<std::unique_ptr<Sequence>> Sequence::Fork(uint64_t num_tokens) const {
   child.reset();
   auto before = own_from.begin();
   ForEachStore(*state_, [&](LayerState&, HeadStore& store) { store.OwnAgain(*before++); });
-  HIPATTN_RETURN_IF_ERROR(MakeReservedRoom(*state_));
+  HIPATTN_RETURN_IF_ERROR(MakeReservedRoom(*engine_->state_, *state_));
   return status;
 }
 

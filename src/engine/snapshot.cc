@@ -4,6 +4,7 @@
 
 #include "base/int_math.h"
 #include "engine/audit.h"
+#include "engine/block_ops.h"
 #include "engine/head_content.h"
 #include "engine/recall.h"
 #include "engine/snapshot_state.h"
@@ -77,8 +78,9 @@ Status MakeEstimates(EngineState& engine, SequenceState* sequence) {
 }
 
 // Gives the sequence's stores room for its layers' tokens.
-Status MakeRoom(SequenceState* sequence) {
+Status MakeRoom(EngineState& engine, SequenceState* sequence) {
   for (LayerState& layer : sequence->layers) {
+    HIPATTN_RETURN_IF_ERROR(RaiseFloor(engine, *sequence, layer.tokens));
     for (HeadState& head : layer.heads) {
       HIPATTN_RETURN_IF_ERROR(head.store.MakeRoom(sequence->context, 0, layer.tokens));
     }
@@ -198,7 +200,7 @@ Result<std::unique_ptr<Sequence>> LoadSnapshot(EngineState& engine,
   HIPATTN_ASSIGN_OR_RETURN(const core::AuditTable audits,
                            reader.ReadLayers(engine.options, restored));
   HIPATTN_RETURN_IF_ERROR(CheckExtents(engine.options, *restored, file->layout()));
-  HIPATTN_RETURN_IF_ERROR(MakeRoom(restored));
+  HIPATTN_RETURN_IF_ERROR(MakeRoom(engine, restored));
   HIPATTN_RETURN_IF_ERROR(ReadContent(engine.options, restored, file.get()));
   AdoptAudits(engine, audits, restored);
   return sequence;

@@ -23,6 +23,7 @@
 #include "engine/head_store.h"
 #include "engine/job_slots.h"
 #include "engine/scratch.h"
+#include "offload/block_cache.h"
 #include "offload/memory_budget.h"
 #include "offload/slot_pool.h"
 
@@ -185,6 +186,12 @@ struct AttendScratch {
   std::vector<RowList> prefill_lists;  // [row of the block][kv head]
   Scratch<uint32_t> positions;
   std::vector<AuditScratch> audits;
+
+  // Of launches over blocks that lie in tiers (engine/block_waves.h).
+  Scratch<uint32_t> block_slots;
+  Scratch<device::KvRange> block_ranges;
+  Scratch<std::byte> launch_jobs;
+  Scratch<float, device::MemoryKind::kDevice> part_states[2];
 };
 
 struct EngineState {
@@ -193,6 +200,8 @@ struct EngineState {
         logger(o.log),
         device(std::move(d)),
         budget(o.device_kv_bytes),
+        host_budget(o.host_kv_bytes, "host_kv_bytes"),
+        disk_budget(o.disk_kv_bytes, "disk_kv_bytes"),
         memory(device.get(), &budget),
         pool(device.get(), &budget, {o.block_tokens, o.head_dim, o.kv()}) {}
 
@@ -200,10 +209,14 @@ struct EngineState {
   Logger logger;
   std::unique_ptr<device::Device> device;
   offload::MemoryBudget budget;
+  offload::MemoryBudget host_budget;
+  offload::MemoryBudget disk_budget;
   IndexMemory memory;
-  offload::SlotPool pool;
-  device::Buffer inv_freq;  // double[rope_dim / 2]
-  device::Rope rope{};      // of the model; mode 0 when q and k arrive rotated
+  offload::SlotPool pool;                      // where everything is resident
+  std::unique_ptr<offload::DiskStore> disk;    // where there is such a tier; else nullptr
+  std::unique_ptr<offload::BlockCache> cache;  // where there are tiers; else nullptr
+  device::Buffer inv_freq;                     // double[rope_dim / 2]
+  device::Rope rope{};                         // of the model; mode 0 when q and k arrive rotated
 
   core::AuditTable profile;     // what new sequences start from; no heads when none was loaded
   core::PatternTable patterns;  // of the q heads; no layers when none were loaded

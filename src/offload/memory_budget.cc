@@ -4,24 +4,39 @@
 
 namespace hipattn::offload {
 
-Status MemoryBudget::Charge(uint64_t bytes) {
+bool MemoryBudget::TryCharge(uint64_t bytes) {
   uint64_t used = used_.load(std::memory_order_relaxed);
   do {
     if (bytes > limit_ || used > limit_ - bytes) {
-      return OutOfBudget("device_kv_bytes is ",
-                         limit_,
-                         ", of which ",
-                         used,
-                         " are in use: no room for ",
-                         bytes,
-                         " more");
+      return false;
     }
   } while (!used_.compare_exchange_weak(used, used + bytes, std::memory_order_relaxed));
   uint64_t peak = peak_.load(std::memory_order_relaxed);
   while (peak < used + bytes &&
          !peak_.compare_exchange_weak(peak, used + bytes, std::memory_order_relaxed)) {
   }
-  return Status::Ok();
+  return true;
+}
+
+Status MemoryBudget::ChargeOwn(uint64_t bytes) {
+  return TryCharge(bytes) ? Status::Ok()
+                          : OutOfBudget(field_,
+                                        " is ",
+                                        limit_,
+                                        ", of which ",
+                                        used(),
+                                        " are in use: no room for ",
+                                        bytes,
+                                        " more");
+}
+
+Status MemoryBudget::Charge(uint64_t bytes) {
+  Status charged = ChargeOwn(bytes);
+  if (charged.ok() || lender_ == nullptr) {
+    return charged;
+  }
+  lender_->GiveBack(bytes);
+  return ChargeOwn(bytes);
 }
 
 }  // namespace hipattn::offload

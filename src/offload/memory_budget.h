@@ -13,13 +13,33 @@
 
 namespace hipattn::offload {
 
-// Thread-safe.
+// Who holds bytes of a budget that others may have: a cache.
+class BudgetLender {
+ public:
+  BudgetLender() = default;
+  BudgetLender(const BudgetLender&) = delete;
+  BudgetLender& operator=(const BudgetLender&) = delete;
+  virtual ~BudgetLender() = default;
+
+  // Gives back until `bytes` more fit. What cannot be had stays missing.
+  virtual void GiveBack(uint64_t bytes) = 0;
+};
+
+// Thread-safe, but for Charge of a budget with a lender.
 class MemoryBudget {
  public:
-  explicit MemoryBudget(uint64_t limit_bytes) : limit_(limit_bytes) {}
+  // `field` is the option that sets the limit, for messages; it outlives the budget.
+  explicit MemoryBudget(uint64_t limit_bytes, const char* field = "device_kv_bytes")
+      : limit_(limit_bytes), field_(field) {}
 
-  // kOutOfBudget, and nothing charged, when the bytes would pass the limit.
+  // The lender outlives the last Charge; nullptr: there is none.
+  void SetLender(BudgetLender* lender) { lender_ = lender; }
+
+  // kOutOfBudget, and nothing charged, when the bytes would pass the limit and no lender helps.
   Status Charge(uint64_t bytes);
+  // Without asking the lender; for the lender itself.
+  Status ChargeOwn(uint64_t bytes);
+  bool Fits(uint64_t bytes) const { return bytes <= limit_ && used() <= limit_ - bytes; }
   void Release(uint64_t bytes) { used_.fetch_sub(bytes, std::memory_order_relaxed); }
 
   uint64_t limit() const { return limit_; }
@@ -28,7 +48,11 @@ class MemoryBudget {
   void ResetPeak() { peak_.store(used(), std::memory_order_relaxed); }
 
  private:
+  bool TryCharge(uint64_t bytes);
+
   const uint64_t limit_;
+  const char* const field_;
+  BudgetLender* lender_ = nullptr;
   std::atomic<uint64_t> used_{0};
   std::atomic<uint64_t> peak_{0};
 };

@@ -95,9 +95,8 @@ const EngineCase kEngineCases[] = {
      HIPATTN_INVALID_ARGUMENT,
      [](Engine& o) { o.rope_mode = 1, o.rope_theta = 1e4F, o.trained_tokens = kHuge; }},
     {"reserved is 1", HIPATTN_INVALID_ARGUMENT, [](Engine& o) { o.reserved = 1; }},
-    {"host_kv_bytes is 1", HIPATTN_UNSUPPORTED, [](Engine& o) { o.host_kv_bytes = 1; }},
-    {"disk_kv_bytes is 1", HIPATTN_UNSUPPORTED, [](Engine& o) { o.disk_kv_bytes = 1; }},
-    {"disk_path is \"/tmp/x\"", HIPATTN_UNSUPPORTED, [](Engine& o) { o.disk_path = "/tmp/x"; }},
+    {"disk_kv_bytes is 1", HIPATTN_INVALID_ARGUMENT, [](Engine& o) { o.disk_kv_bytes = 1; }},
+    {"disk_path \"/tmp/x\"", HIPATTN_INVALID_ARGUMENT, [](Engine& o) { o.disk_path = "/tmp/x"; }},
     {"pool_endpoints is \"a:1\"", HIPATTN_UNSUPPORTED, [](Engine& o) { o.pool_endpoints = "a:1"; }},
     {"model_q_heads is 4097", HIPATTN_INVALID_ARGUMENT, [](Engine& o) { o.model_q_heads = 4097; }},
     {"first_q_head is 1", HIPATTN_INVALID_ARGUMENT, [](Engine& o) { o.first_q_head = 1; }},
@@ -319,15 +318,15 @@ TEST(StructSize, ShorterInputsAreZeroBeyondTheirEnd) {
   MakeSequence(engine.get(), &options);
 
   Engine engine_options = SmallEngine();
-  engine_options.struct_size = offsetof(Engine, host_kv_bytes);
-  engine_options.host_kv_bytes = 1;
+  engine_options.struct_size = offsetof(Engine, disk_kv_bytes);
+  engine_options.disk_kv_bytes = 1;
   MakeEngine(engine_options);
 }
 
 TEST(StructSize, AFieldThatIsCutInTwoIsZero) {
   Engine options = SmallEngine();
-  options.host_kv_bytes = 1;
-  options.struct_size = offsetof(Engine, host_kv_bytes) + 4;
+  options.disk_kv_bytes = 1;
+  options.struct_size = offsetof(Engine, disk_kv_bytes) + 4;
   MakeEngine(options);
 }
 

@@ -20,6 +20,8 @@
 namespace hipattn::testing {
 namespace {
 
+constexpr float kNan = std::numeric_limits<float>::quiet_NaN();
+
 struct Outputs {
   std::vector<float> out, lse;
 };
@@ -64,6 +66,32 @@ struct Case {
     const size_t last = (copies - 1) * size;
     return {Widen(out.data() + last * DTypeBytes(out_dtype), out_dtype, size),
             {lse.end() - group, lse.end()}};
+  }
+
+  // The list cut before the ranges `cuts`, one call for each part.
+  Outputs RunParts(const device::OpTable& table,
+                   const device::OpContext& context,
+                   const std::vector<uint32_t>& cuts) const {
+    std::vector<std::byte> out(q.size() * DTypeBytes(out_dtype), std::byte{0xff});
+    std::vector<float> lse(group);
+    std::vector<float> state(device::RotatedStateFloats(group, shape.head_dim), kNan);
+    for (size_t i = 0; i <= cuts.size(); ++i) {
+      const uint32_t begin = i == 0 ? 0 : cuts[i - 1];
+      const uint32_t end = i < cuts.size() ? cuts[i] : static_cast<uint32_t>(ranges.size());
+      const device::RotatedJob job = {ranges.data() + begin,
+                                      positions.data() + begin,
+                                      end - begin,
+                                      77'777,
+                                      q.data(),
+                                      out.data(),
+                                      lse.data(),
+                                      state.data(),
+                                      i > 0 ? 1U : 0U,
+                                      i < cuts.size() ? 1U : 0U};
+      table.attend_rotated(context,
+                           {pool.pool(), kind.rope(), &job, 1, group, scale, softcap, out_dtype});
+    }
+    return {Widen(out.data(), out_dtype, q.size()), lse};
   }
 
   // Normal numbers: |q_i k_i| sum to less than 2 d, |v| < 6.
@@ -115,6 +143,26 @@ TEST_P(AttendRotated, AllTypesAndGroupsMatchReference) {
         test.out_dtype = dtype;
         CheckAgainstReference(test);
       }
+    }
+  }
+}
+
+TEST_P(AttendRotated, PartsGiveTheBitsOfTheWhole) {
+  for (const uint32_t group : {1U, 3U, 17U}) {
+    Case test({DType::kBf16, 80, 16}, group, 23, MakeRope(1, 80));
+    test.out_dtype = group == 3 ? DType::kF16 : DType::kF32;
+    const Outputs want = test.Run(table(), context());
+    const auto all = static_cast<uint32_t>(test.ranges.size());
+    for (const std::vector<uint32_t>& cuts : std::vector<std::vector<uint32_t>>{
+             {1}, {all - 1}, {0, all / 3, all / 3, all}, {all / 4, all / 4 + 1, all / 2}}) {
+      if (&table() != &reference()) {  // whose parts are merged in f64
+        const Outputs got = test.RunParts(table(), context(2), cuts);
+        EXPECT_TRUE(SameBits(got.out, want.out));
+        EXPECT_TRUE(SameBits(got.lse, want.lse));
+      }
+      const Outputs reference_got = test.RunParts(reference(), context(), cuts);
+      EXPECT_TRUE(Near(reference_got.out, want.out, OutBound(test.Size(), test.out_dtype)));
+      EXPECT_TRUE(Near(reference_got.lse, want.lse, LseBound(test.Size())));
     }
   }
 }

@@ -90,6 +90,8 @@ class DecodeCall {
     return results;
   }
 
+  void AddJob(DecodeJob job, const std::vector<float>& q) { Add(job, q); }
+
  private:
   void Add(DecodeJob job, const std::vector<float>& q) {
     job.q = q.data();
@@ -283,6 +285,57 @@ TEST_P(SparseDecode, BitsDependOnTheListAlone) {
     DecodeCall as_ranges(shape, pool);
     as_ranges.AddRanges(whole, queries[i]);
     ExpectSame(as_ranges.Run(table(), context())[0], want[2 * i]);
+  }
+}
+
+// The rule of lists in parts: cut at whole splits, merged by the last part.
+TEST_P(SparseDecode, PartsGiveTheBitsOfTheWhole) {
+  constexpr uint32_t kSplit = device::kPieceBlocks * device::kSplitPieces;
+  for (const uint32_t group : {1U, 3U, 7U, 9U}) {
+    const DecodeShape shape = {{DType::kBf16, 72, 16}, group, group == 3 ? 10.0F : 0.0F};
+    KvPool pool(shape.kv, 280, group);
+    const Text text = pool.MakeText(16 * 270 + 5);
+    const std::vector<KvRange> ranges = RandomRanges(text, 16, 5 * kSplit - 3, &pool.random());
+    const auto q = pool.random().Normals(size_t{group} * 72);
+    DecodeCall whole(shape, pool);
+    whole.AddText(text, q);
+    whole.AddRanges(ranges, q);
+    const std::vector<DecodeResult> want = whole.Run(table(), context());
+    for (const std::vector<uint32_t>& cuts : std::vector<std::vector<uint32_t>>{
+             {kSplit}, {4 * kSplit}, {kSplit, 2 * kSplit, 4 * kSplit}}) {
+      const auto parts = [&](const device::OpTable& ops) {
+        AlignedBytes memory((size_t{5} * group * (72 + 16)) * sizeof(float));
+        std::vector<DecodeResult> results(2);
+        for (const bool by_ranges : {false, true}) {
+          std::memset(memory.data(), 0xff, memory.size());
+          const auto all = static_cast<uint32_t>(by_ranges ? ranges.size() : text.slots.size());
+          for (size_t i = 0; i <= cuts.size(); ++i) {
+            const uint32_t begin = i == 0 ? 0 : cuts[i - 1];
+            const uint32_t end = i < cuts.size() ? cuts[i] : all;
+            DecodeJob job = {};
+            job.ranges = by_ranges ? ranges.data() + begin : nullptr;
+            job.slots = text.slots.data() + begin;
+            job.num_ranges = end - begin;
+            job.num_tokens = std::min(text.num_tokens, end * 16) - begin * 16;
+            job.states = memory.floats();
+            job.splits_before = begin / kSplit;
+            job.more = i < cuts.size() ? 1 : 0;
+            DecodeCall call(shape, pool);
+            call.AddJob(job, q);
+            results[by_ranges ? 1 : 0] = call.Run(ops, context(2))[0];
+          }
+        }
+        return results;
+      };
+      if (&table() != &reference()) {  // whose parts are merged in f64
+        const std::vector<DecodeResult> got = parts(table());
+        ExpectSame(got[0], want[0]);
+        ExpectSame(got[1], want[1]);
+      }
+      const std::vector<DecodeResult> reference_got = parts(reference());
+      ExpectNear(table(), shape, want[0], reference_got[0]);
+      ExpectNear(table(), shape, want[1], reference_got[1]);
+    }
   }
 }
 

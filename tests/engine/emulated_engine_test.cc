@@ -4,6 +4,7 @@
 // Engines on an emulated device, in all it may do to them: every bit as on the CPU's own.
 #include "device/registry.h"
 #include "engine/engine.h"
+#include "offload/block_cache.h"
 #include "tests/emulated/emulated_device.h"
 #include "tests/emulated/wrapping_device.h"
 #include "tests/support/temporary_folder.h"
@@ -314,6 +315,30 @@ TEST_P(EmulatedEngineTest, GivesTheCpusBits) {
     EXPECT_EQ(seen.numbers, want.numbers) << "simulated: " << simulated;
     EXPECT_EQ(seen.blocks, want.blocks) << "simulated: " << simulated;
   }
+}
+
+// The same with room for 128 blocks on the device, the rest in pinned memory.
+TEST_P(EmulatedEngineTest, GivesTheCpusBitsFromTheHostTier) {
+  const Seen want = OnTheCpu(GetParam().tell);
+  test::EmulatedOptions options;
+  options.cpu.num_threads = 2;
+  options.guard = true;
+  options.simulated_clock = true;
+  options.jitter_ns = 10000;
+  EngineOptions geometry = Geometry(2);
+  geometry.device_kv_bytes = 3 * offload::kDeviceSlabBytes;  // the index takes a part of one
+  geometry.host_kv_bytes = uint64_t{64} << 20;
+  auto emulated = std::move(test::EmulatedDevice::Create(options).value());
+  const auto engine = Engine::CreateOn(std::move(emulated), geometry).value();
+  Seen seen;
+  GetParam().tell(engine, &seen);
+  EXPECT_EQ(seen.numbers, want.numbers);
+  EXPECT_EQ(seen.blocks, want.blocks);
+  const Stats stats = engine->GetStats(false);
+  EXPECT_GT(stats.blocks_fetched, 0U);
+  EXPECT_LE(stats.device_bytes_peak, geometry.device_kv_bytes);
+  EXPECT_EQ(stats.device_bytes, 0U);
+  EXPECT_EQ(stats.host_bytes, 0U);
 }
 
 INSTANTIATE_TEST_SUITE_P(Stories,

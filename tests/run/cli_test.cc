@@ -74,6 +74,8 @@ TEST_F(Cli, HelpShowsEveryOption) {
                              "--compare",
                              "--raw",
                              "--depth",
+                             "--device-kv-bytes",
+                             "--host-kv-bytes",
                              "--prefill",
                              "--prefill-sizes",
                              "--prefill-last-q",
@@ -480,6 +482,40 @@ TEST_F(Cli, FactsAndLimitsShapeTheDocument) {
                                       "--insert-at",
                                       "0"});
   EXPECT_EQ(fact.out.substr(0, 24), "111\n110\n101\n10\n70\n10\n116");
+}
+
+// A cache of 5 MB in a tenth of it, and host memory behind.
+TEST_F(Cli, TiersGiveTheSameTokens) {
+  for (const std::string attention : {"dense", "sparse"}) {
+    const auto run = [&](const std::vector<std::string>& tiers) {
+      const std::string path = folder_.File("tiers.json");
+      std::vector<std::string> arguments = {"--prompt",
+                                            "Hello",
+                                            "--attention",
+                                            attention,
+                                            "--depth",
+                                            "20000",
+                                            "--json",
+                                            path,
+                                            "--ignore-end",
+                                            "--threads",
+                                            "1",
+                                            "--budget-tokens",
+                                            "256"};
+      arguments.insert(arguments.end(), tiers.begin(), tiers.end());
+      const ProgramResult result = RunTiny(arguments);
+      EXPECT_EQ(result.exit_code, 0) << result.err;
+      EXPECT_EQ(result.err.find("tiers: ") != std::string::npos, !tiers.empty()) << result.err;
+      return json::parse(testing::ReadFile(path));
+    };
+    const std::string device = attention == "dense" ? "512K" : "2M";
+    const json want = run({});
+    const json got = run({"--device-kv-bytes", device, "--host-kv-bytes", "64M"});
+    EXPECT_EQ(got.at("token_ids"), want.at("token_ids"));
+    EXPECT_GT(got.at("stats").at("blocks_fetched"), 0);
+    EXPECT_EQ(want.at("stats").at("blocks_fetched"), 0);
+    EXPECT_LE(got.at("stats").at("device_bytes_peak"), 2 << 20);
+  }
 }
 
 TEST_F(Cli, WrongOptionsAreUsageErrors) {

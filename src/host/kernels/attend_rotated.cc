@@ -152,6 +152,36 @@ void StoreState(Out tag,
   }
 }
 
+// A head's part of a state: sum_values[head_dim], the maximum, sum_weights.
+float* StateOf(const device::RotatedParams& params,
+               const device::RotatedJob& job,
+               const State& state,
+               uint32_t head) {
+  return job.state + uint64_t{state.first_head + head} * (params.pool.head_dim + 2);
+}
+
+void LoadState(const device::RotatedParams& params, const device::RotatedJob& job, State* state) {
+  const uint32_t head_dim = params.pool.head_dim;
+  for (uint32_t head = 0; head < state->num_heads; ++head) {
+    const float* from = StateOf(params, job, *state, head);
+    __builtin_memcpy(state->sum_values + size_t{head} * head_dim, from, head_dim * sizeof(float));
+    state->max[head] = from[head_dim];
+    state->sum_weights[head] = from[head_dim + 1];
+  }
+}
+
+void SaveState(const device::RotatedParams& params,
+               const device::RotatedJob& job,
+               const State& state) {
+  const uint32_t head_dim = params.pool.head_dim;
+  for (uint32_t head = 0; head < state.num_heads; ++head) {
+    float* to = StateOf(params, job, state, head);
+    __builtin_memcpy(to, state.sum_values + size_t{head} * head_dim, head_dim * sizeof(float));
+    to[head_dim] = state.max[head];
+    to[head_dim + 1] = state.sum_weights[head];
+  }
+}
+
 template <typename Tag>
 void AttendHeads(Tag tag,
                  const device::RotatedParams& params,
@@ -163,6 +193,9 @@ void AttendHeads(Tag tag,
   state.first_head = first_head;
   state.num_heads = heads_left < kChunkHeads ? heads_left : kChunkHeads;
   InitState(params, job, &state);
+  if (job.state != nullptr && job.later != 0) {
+    LoadState(params, job, &state);
+  }
   for (uint32_t range_idx = 0; range_idx < job.num_ranges; ++range_idx) {
     const device::KvRange& range = job.ranges[range_idx];
     std::byte* block = device::BlockAddress(params.pool, range.slot);
@@ -172,6 +205,10 @@ void AttendHeads(Tag tag,
       ReadStep(tag, params, block, token, job.positions[range_idx] + (token - range.begin), &step);
       FoldStep(params, step, &state);
     }
+  }
+  if (job.state != nullptr && job.more != 0) {
+    SaveState(params, job, state);
+    return;
   }
   WithTag(params.out_dtype, [&](auto out) { StoreState(out, params, job, &state); });
 }

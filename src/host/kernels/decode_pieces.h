@@ -20,7 +20,8 @@ inline constexpr uint32_t kSplitRanges = device::kPieceBlocks * device::kSplitPi
 // One piece of a list, as panels of up to 16 tokens in the list's order.
 struct Piece {
   uint32_t job;
-  uint64_t split;  // counted over all jobs
+  uint64_t split;         // counted over all jobs
+  uint32_t split_of_job;  // counted over the parts of the job's list
   int first_head, num_heads;
   bool opens_split, closes_split;
   int num_panels;
@@ -108,6 +109,7 @@ class PieceWalk {
     const uint32_t end = Min(split_end, begin + device::kPieceBlocks);
     piece->job = job_;
     piece->split = splits_before_ + split_;
+    piece->split_of_job = job.splits_before + split_;
     piece->first_head = static_cast<int>(chunk_) * kChunkHeads;
     const int heads_left = static_cast<int>(params_.group) - piece->first_head;
     piece->num_heads = heads_left < kChunkHeads ? heads_left : kChunkHeads;

@@ -31,6 +31,7 @@ constexpr int kQueryFloats =
 constexpr int kMaxVectors = 192;
 
 static_assert(kMaxVectors % kRows == 0);
+static_assert(device::kPrefillPartKeys % kMaxTileKeys == 0);
 
 struct Scratch {
   alignas(64) float q[kQueryFloats];               // [group of kRows][head_dim][kRows], scaled
@@ -67,6 +68,51 @@ QueryPlace PlaceOf(const Task& task, int vector) {
   return {number / task.params->group, number % task.params->group};
 }
 
+bool GoesOn(const Task& task) {
+  return task.job->state != nullptr && task.job->key_begin > 0;
+}
+
+// The text's last part, or all of it.
+bool Ends(const Task& task) {
+  return task.job->state == nullptr ||
+         task.job->key_end >= task.job->first_pos + task.job->num_rows;
+}
+
+// What a vector's state holds: o of padded_dim, sums of kLanes, the maximum.
+struct StatePlace {
+  float* o;
+  float* sums;
+  float* max;
+};
+
+StatePlace StateOf(const Task& task, int vector) {
+  const uint64_t floats = device::PrefillStateFloats(1, 1, task.params->pool.head_dim);
+  float* o = task.job->state + (task.first_vector + static_cast<uint64_t>(vector)) * floats;
+  return {o, o + floats - 32, o + floats - 16};
+}
+
+void LoadState(const Task& task, Scratch* scratch) {
+  for (int vector = 0; vector < task.num_vectors; ++vector) {
+    const StatePlace state = StateOf(task, vector);
+    for (int dim = 0; dim < task.padded_dim; dim += kLanes) {
+      Store(scratch->o + vector * task.padded_dim + dim, Load(state.o + dim));
+    }
+    Store(scratch->sums + vector * kLanes, Load(state.sums));
+    scratch->max[vector] = *state.max;
+  }
+}
+
+void SaveState(const Task& task, const Scratch* scratch) {
+  for (int vector = 0; vector < task.num_vectors; ++vector) {
+    const StatePlace state = StateOf(task, vector);
+    for (int dim = 0; dim < task.padded_dim; dim += kLanes) {
+      Store(state.o + dim, Load(scratch->o + vector * task.padded_dim + dim));
+    }
+    Store(state.sums, Load(scratch->sums + vector * kLanes));
+    *state.max = scratch->max[vector];
+  }
+}
+
 void StartTask(const Task& task, Scratch* scratch) {
   const device::PrefillParams& params = *task.params;
   const float factor = params.softcap > 0 ? params.scale / params.softcap : params.scale;
@@ -85,6 +131,10 @@ void StartTask(const Task& task, Scratch* scratch) {
     for (int dim = 0; dim < task.head_dim; ++dim) {
       packed[dim * kRows] = factor * q[dim];
     }
+  }
+  if (GoesOn(task)) {
+    LoadState(task, scratch);
+    return;
   }
   for (int i = 0; i < task.num_vectors * task.padded_dim; i += kLanes) {
     Store(scratch->o + i, Zero());
@@ -228,9 +278,13 @@ void FoldTile(const Task& task, int first_row, const int* limits, Scratch* scrat
 
 template <typename Tag>
 void WalkTiles(Tag tag, const Task& task, Scratch* scratch) {
-  const int64_t last_position = task.Position(task.num_vectors - 1);
-  for (int64_t tile = 0; tile <= last_position; tile += task.tile_keys) {
-    const int64_t keys_left = last_position + 1 - tile;
+  int64_t end = task.Position(task.num_vectors - 1) + 1;
+  if (!Ends(task) && end > int64_t{task.job->key_end}) {
+    end = int64_t{task.job->key_end};
+  }
+  for (int64_t tile = GoesOn(task) ? int64_t{task.job->key_begin} : 0; tile < end;
+       tile += task.tile_keys) {
+    const int64_t keys_left = end - tile;
     const int count = keys_left < task.tile_keys ? static_cast<int>(keys_left) : task.tile_keys;
     WidenKeys(tag, task.params->pool, task.job->slots, tile, count, scratch->k);
     WidenValues(tag, task, tile, count, scratch);
@@ -271,6 +325,10 @@ void RunTask(Tag tag, const Task& task) {
   Scratch scratch;
   StartTask(task, &scratch);
   WalkTiles(tag, task, &scratch);
+  if (!Ends(task)) {
+    SaveState(task, &scratch);
+    return;
+  }
   WithTag(task.params->out_dtype, [&](auto out) { StoreRows(out, task, &scratch); });
 }
 

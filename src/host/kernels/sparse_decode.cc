@@ -424,10 +424,17 @@ void AttendPiece(const DecodeParams& params, const Piece& piece, Scratch* scratc
   }
 }
 
-// Workspace of one split, counted over all jobs, and head: o[head_dim], then max and sum. It lies
-// as DecodeWorkspaceFloats of the jobs, one behind another.
-float* SplitResult(const DecodeParams& params, uint64_t split, uint32_t head) {
-  return params.workspace + (split * params.group + head) * (params.pool.head_dim + 16);
+// Of split number `split` and a head among the results of a list: o[head_dim], then max and sum.
+float* SplitResult(const DecodeParams& params, float* results, uint64_t split, uint32_t head) {
+  return results + (split * params.group + head) * (params.pool.head_dim + 16);
+}
+
+// Where a piece's split leaves its result: in the list's own states, or in the workspace, where the
+// jobs lie one behind another.
+float* ResultOf(const DecodeParams& params, const Piece& piece, uint32_t head) {
+  float* states = params.jobs[piece.job].states;
+  return states != nullptr ? SplitResult(params, states, piece.split_of_job, head)
+                           : SplitResult(params, params.workspace, piece.split, head);
 }
 
 // out[head] = o * factor, rounded to out_dtype; o and out may not overlap.
@@ -483,7 +490,7 @@ template <typename Tag>
 void FinishSplit(const DecodeParams& params, const Piece& piece, State* state) {
   const DecodeJob& job = params.jobs[piece.job];
   const int head_dim = static_cast<int>(params.pool.head_dim);
-  const bool only_split = NumSplits(params, job) == 1;
+  const bool only_split = NumSplits(params, job) == 1 && job.states == nullptr;
   for (int i = 0; i < piece.num_heads; ++i) {
     const uint32_t head = static_cast<uint32_t>(piece.first_head + i);
     const float sum = ReduceAdd(Load(state->sum[i]));
@@ -493,7 +500,7 @@ void FinishSplit(const DecodeParams& params, const Piece& piece, State* state) {
       StoreLse(job, head, state->max[i], static_cast<double>(sum));
       continue;
     }
-    float* result = SplitResult(params, piece.split, head);
+    float* result = ResultOf(params, piece, head);
     StoreRow<F32>(state->o[i], 1.0F, head_dim, result);
     result[head_dim] = state->max[i];
     result[head_dim + 1] = sum;
@@ -546,14 +553,14 @@ void RunUnits(const DecodeParams& params, uint64_t first, uint64_t last) {
   }
 }
 
-// Merges the splits of one head in order. The weights replace the maxima in the workspace.
+// Merges the splits of one head in order, the first one's result being `results`. The weights
+// replace the maxima there.
 void MergeSplits(const DecodeParams& params,
                  const DecodeJob& job,
-                 uint64_t first_split,
+                 uint32_t num_splits,
+                 float* results,
                  uint32_t head) {
   const int head_dim = static_cast<int>(params.pool.head_dim);
-  const uint32_t num_splits = NumSplits(params, job);
-  float* results = SplitResult(params, first_split, head);
   const uint64_t stride = uint64_t{params.group} * (params.pool.head_dim + 16);
   float max = kMinusInf;
   for (uint32_t split = 0; split < num_splits; ++split) {
@@ -580,18 +587,31 @@ void MergeSplits(const DecodeParams& params,
   StoreLse(job, head, max, sum);
 }
 
+// Splits that the job merges when all its own are done; 0 when there is nothing to merge.
+uint32_t MergedSplits(const DecodeParams& params, const DecodeJob& job) {
+  const uint32_t own = NumSplits(params, job);
+  if (job.states != nullptr) {
+    return job.more != 0 ? 0 : job.splits_before + own;
+  }
+  return own > 1 ? own : 0;
+}
+
 // Heads [first, last), counted over all jobs.
 void MergeHeads(const DecodeParams& params, uint64_t first, uint64_t last) {
   uint64_t splits_before = 0;
   for (uint32_t i = 0; i < params.num_jobs && uint64_t{i} * params.group < last; ++i) {
-    const uint32_t num_splits = NumSplits(params, params.jobs[i]);
-    for (uint32_t head = 0; num_splits > 1 && head < params.group; ++head) {
+    const DecodeJob& job = params.jobs[i];
+    const uint32_t merged = MergedSplits(params, job);
+    for (uint32_t head = 0; merged > 0 && head < params.group; ++head) {
       const uint64_t at = uint64_t{i} * params.group + head;
       if (at >= first && at < last) {
-        MergeSplits(params, params.jobs[i], splits_before, head);
+        float* results = job.states != nullptr
+                             ? SplitResult(params, job.states, 0, head)
+                             : SplitResult(params, params.workspace, splits_before, head);
+        MergeSplits(params, job, merged, results, head);
       }
     }
-    splits_before += num_splits;
+    splits_before += NumSplits(params, job);
   }
 }
 
@@ -616,7 +636,7 @@ void SparseDecode(const device::OpContext& context, const DecodeParams& params) 
       StoreEmpty(params, params.jobs[i]);
     }
     num_units += NumUnits(params, params.jobs[i]);
-    any_merge = any_merge || num_splits > 1;
+    any_merge = any_merge || MergedSplits(params, params.jobs[i]) > 0;
   }
   if (num_units == 0) {
     return;

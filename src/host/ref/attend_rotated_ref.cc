@@ -29,13 +29,15 @@ void AttendRotated(const device::OpContext&, const device::RotatedParams& params
       const size_t begin = head * head_dim;
       query.assign(job.q + begin, job.q + begin + head_dim);
       RotateRow(params.rope, job.query_pos, query.data());
-      AttendRow(config,
-                query.data(),
-                rows,
-                rows.k.size() / head_dim,
-                job.out,
-                begin,
-                job.lse == nullptr ? nullptr : job.lse + head);
+      const RowPart part = {job.state == nullptr ? nullptr : job.state + head * (head_dim + 2),
+                            job.later != 0,
+                            job.more != 0};
+      AttendPart(config,
+                 query.data(),
+                 rows,
+                 rows.k.size() / head_dim,
+                 part,
+                 {job.out, begin, job.lse == nullptr ? nullptr : job.lse + head});
     }
   }
 }

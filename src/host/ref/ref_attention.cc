@@ -57,4 +57,43 @@ void AttendRow(const RowConfig& config,
   }
 }
 
+void AttendPart(const RowConfig& config,
+                const float* q,
+                const TokenRows& rows,
+                size_t num_tokens,
+                const RowPart& part,
+                const RowResult& result) {
+  if (part.state == nullptr) {
+    AttendRow(config, q, rows, num_tokens, result.out, result.index, result.lse);
+    return;
+  }
+  std::vector<float> o(config.head_dim);
+  float lse = 0;
+  RowConfig config_f32 = config;
+  config_f32.out_dtype = DType::kF32;
+  AttendRow(config_f32, q, rows, num_tokens, o.data(), 0, &lse);
+  if (part.later && part.state[config.head_dim] > -std::numeric_limits<float>::infinity()) {
+    const double before = double{part.state[config.head_dim]};
+    const double top = std::max(before, double{lse});
+    const double weight_before = std::exp(before - top);
+    const double weight = std::exp(double{lse} - top);
+    for (size_t dim = 0; dim < config.head_dim; ++dim) {
+      const double sum = weight_before * double{part.state[dim]} + weight * double{o[dim]};
+      o[dim] = static_cast<float>(sum / (weight_before + weight));
+    }
+    lse = static_cast<float>(top + std::log(weight_before + weight));
+  }
+  if (part.more) {
+    std::copy(o.begin(), o.end(), part.state);
+    part.state[config.head_dim] = lse;
+    return;
+  }
+  for (size_t dim = 0; dim < config.head_dim; ++dim) {
+    StoreElement(result.out, config.out_dtype, result.index + dim, o[dim]);
+  }
+  if (result.lse != nullptr) {
+    *result.lse = lse;
+  }
+}
+
 }  // namespace hipattn::host::ref

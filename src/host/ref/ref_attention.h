@@ -42,6 +42,28 @@ void AttendRow(const RowConfig& config,
                size_t out_index,
                float* lse);
 
+// A row's attention whose keys come in parts: what the parts so far gave lies in state, o[head_dim]
+// and lse. NULL: all keys are there.
+struct RowPart {
+  float* state;
+  bool later;  // goes on with the state
+  bool more;   // leaves the state, writes no result
+};
+
+struct RowResult {
+  void* out;
+  size_t index;  // element of out
+  float* lse;    // or NULL
+};
+
+// AttendRow over one part.
+void AttendPart(const RowConfig& config,
+                const float* q,
+                const TokenRows& rows,
+                size_t num_tokens,
+                const RowPart& part,
+                const RowResult& result);
+
 }  // namespace hipattn::host::ref
 
 #endif  // HIPATTN_HOST_REF_REF_ATTENTION_H_

@@ -33,13 +33,17 @@ void SparseDecode(const device::OpContext&, const device::DecodeParams& params) 
     const TokenRows rows = ReadList(pool, job);
     for (uint32_t head = 0; head < params.group; ++head) {
       const size_t begin = size_t{head} * pool.head_dim;
-      AttendRow(config,
-                job.q + begin,
-                rows,
-                rows.k.size() / pool.head_dim,
-                job.out,
-                begin,
-                job.lse == nullptr ? nullptr : job.lse + head);
+      // One state for all parts, in the place of the first split's.
+      const RowPart part = {
+          job.states == nullptr ? nullptr : job.states + head * (size_t{pool.head_dim} + 16),
+          job.splits_before != 0,
+          job.more != 0};
+      AttendPart(config,
+                 job.q + begin,
+                 rows,
+                 rows.k.size() / pool.head_dim,
+                 part,
+                 {job.out, begin, job.lse == nullptr ? nullptr : job.lse + head});
     }
   }
 }

@@ -1,0 +1,576 @@
+// SPDX-License-Identifier: Apache-2.0
+// SPDX-FileCopyrightText: The hipattn authors
+#include "offload/block_cache.h"
+
+#include "base/bad_alloc.h"
+#include "base/int_math.h"
+
+#include <algorithm>
+#include <cassert>
+#include <utility>
+
+namespace hipattn::offload {
+namespace {
+
+// Appends a copy to a list; neighbours of a tier that go to neighbours become one piece.
+void AddPiece(std::byte* dst,
+              const std::byte* src,
+              size_t bytes,
+              std::vector<device::CopyPiece>* pieces) {
+  if (!pieces->empty()) {
+    device::CopyPiece& last = pieces->back();
+    if (static_cast<std::byte*>(last.dst) + last.bytes == dst &&
+        static_cast<const std::byte*>(last.src) + last.bytes == src) {
+      last.bytes += bytes;
+      return;
+    }
+  }
+  pieces->push_back({dst, src, bytes});
+}
+
+void Count(std::atomic<uint64_t>* counter, uint64_t more) {
+  counter->fetch_add(more, std::memory_order_relaxed);
+}
+
+}  // namespace
+
+BlockCache::BlockCache(device::Device* device, const Tiers& tiers, const SlotGeometry& geometry)
+    : device_(device),
+      device_budget_(tiers.device),
+      disk_(tiers.disk),
+      slots_(device, tiers.device, {geometry, device::MemoryKind::kDevice, kDeviceSlabBytes, 0}),
+      homes_(device,
+             tiers.host,
+             {geometry, device::MemoryKind::kPinned, kHostSlabBytes, kBlockRecordBytes}) {
+  device_budget_->SetLender(this);
+}
+
+BlockCache::~BlockCache() {
+  device_budget_->SetLender(nullptr);
+}
+
+Result<uint32_t> BlockCache::Create() {
+  if (free_ids_.empty()) {
+    free_ids_.reserve(records_.size() + 1);
+    records_.emplace_back();
+    free_ids_.push_back(static_cast<uint32_t>(records_.size() - 1));
+  }
+  HIPATTN_ASSIGN_OR_RETURN(const uint32_t home, TakeHome());
+  const uint32_t block = free_ids_.back();
+  free_ids_.pop_back();
+  records_[block] = {};
+  records_[block].home = home;
+  records_[block].holders = 1;
+  ++num_blocks_;
+  return block;
+}
+
+Result<uint32_t> BlockCache::TakeHome() {
+  uint32_t home = 0;
+  if (homes_.Take(&home)) {
+    return home;
+  }
+  Status added = homes_.AddSlab();
+  if (added.ok()) {
+    homes_.Take(&home);
+    return home;
+  }
+  if (disk_ == nullptr || added.code() != StatusCode::kOutOfBudget) {
+    return added;
+  }
+  HIPATTN_ASSIGN_OR_RETURN(const uint32_t extent, disk_->Take());
+  return extent | kOnDisk;
+}
+
+Result<uint32_t> BlockCache::Clone(uint32_t block) {
+  HIPATTN_ASSIGN_OR_RETURN(const uint32_t clone, Create());
+  Status copied = [&]() -> Status {
+    BlockLease lease(this);
+    HIPATTN_ASSIGN_OR_RETURN(const bool reads, lease.Add(block, BlockLease::Use::kRead));
+    bool writes = false;
+    if (reads) {
+      HIPATTN_ASSIGN_OR_RETURN(writes, lease.Add(clone, BlockLease::Use::kWrite));
+    }
+    if (!writes) {
+      return Internal("no slots to copy a block with");
+    }
+    HIPATTN_RETURN_IF_ERROR(lease.Load());
+    const device::CopyPiece piece = {
+        slots_.Address(slot(clone)), slots_.Address(slot(block)), slots_.block_bytes()};
+    return Copy({&piece, 1});
+  }();
+  if (!copied.ok()) {
+    Release(clone);
+    return copied;
+  }
+  return clone;
+}
+
+void BlockCache::Release(uint32_t block) {
+  Record& record = records_[block];
+  assert(IsValid(record));
+  if (--record.holders > 0) {
+    return;
+  }
+  if (record.slot != kNoSlot) {
+    assert(uses_[record.slot].pins == 0);
+    if (IsClean(record)) {
+      queue_.Remove(record.slot);
+    }
+    LeaveSlot(record);
+  }
+  FreeHome(record.home);
+  free_ids_.push_back(block);
+  --num_blocks_;
+  DropIfUnused();
+}
+
+// The host tier gives a slab back when it is empty, but keeps the last one while there are blocks.
+void BlockCache::FreeHome(uint32_t home) {
+  if ((home & kOnDisk) != 0) {
+    disk_->Free(home & ~kOnDisk);
+    return;
+  }
+  const uint32_t slab = homes_.SlabOf(home);
+  homes_.Free(home);
+  if (homes_.taken(slab) == 0 &&
+      (homes_.num_taken() == 0 ||
+       uint64_t{homes_.num_slabs() - 1} * homes_.slab_slots() > homes_.num_taken())) {
+    homes_.Drop(slab);
+  }
+}
+
+// Nothing is held any more when no holder is left.
+void BlockCache::DropIfUnused() {
+  if (num_blocks_ > 0 || tails_ > 0) {
+    return;
+  }
+  floor_ = 0;
+  for (uint32_t slab = 0; slab < slots_.slab_numbers(); ++slab) {
+    if (slots_.exists(slab)) {
+      slots_.Drop(slab);
+    }
+  }
+  for (uint32_t slab = 0; slab < homes_.slab_numbers(); ++slab) {
+    if (homes_.exists(slab)) {
+      homes_.Drop(slab);
+    }
+  }
+}
+
+Status BlockCache::Promise(uint64_t num_slots) {
+  const uint64_t slabs = CeilDiv<uint64_t>(num_slots, slots_.slab_slots());
+  while (slots_.num_slabs() < slabs) {
+    const size_t count = size_t{slots_.slab_numbers() + 1} * slots_.slab_slots();
+    Status listed = CatchBadAlloc([&] {
+      uses_.resize(std::max(uses_.size(), count));
+      queue_.Grow(static_cast<uint32_t>(count));
+      return Status::Ok();
+    });
+    HIPATTN_RETURN_IF_ERROR(listed);
+    HIPATTN_RETURN_IF_ERROR(slots_.AddSlab());
+  }
+  return Status::Ok();
+}
+
+Status BlockCache::ReserveTail() {
+  HIPATTN_RETURN_IF_ERROR(Promise(PromisedSlots() + 1));
+  ++tails_;
+  return Status::Ok();
+}
+
+void BlockCache::ReleaseTail() {
+  --tails_;
+  DropIfUnused();
+}
+
+Status BlockCache::RaiseFloor(uint32_t num_slots) {
+  if (num_slots <= floor_) {
+    return Status::Ok();
+  }
+  HIPATTN_RETURN_IF_ERROR(Promise(uint64_t{tails_} + num_slots));
+  floor_ = num_slots;
+  return Status::Ok();
+}
+
+uint64_t BlockCache::Room() const {
+  const uint64_t used = device_budget_->used();
+  const uint64_t left = device_budget_->limit() > used ? device_budget_->limit() - used : 0;
+  const uint64_t slabs = slots_.num_slabs() + left / slots_.slab_bytes();
+  return slabs * slots_.slab_slots() - tails_;
+}
+
+Status BlockCache::Copy(std::span<const device::CopyPiece> pieces) {
+  HIPATTN_ASSIGN_OR_RETURN(const device::Ticket ticket, device_->Copy(0, pieces));
+  return device_->Sync(ticket);
+}
+
+// Staging memory passes blocks between device and disk, some at a time.
+Status BlockCache::MoveOnDisk(std::span<const uint32_t> blocks, Way way) {
+  const uint64_t bytes = slots_.block_bytes();
+  if (staging_.data() == nullptr) {
+    HIPATTN_ASSIGN_OR_RETURN(
+        staging_, device_->Allocate(device::MemoryKind::kPinned, kStagingBlocks * bytes));
+  }
+  while (!blocks.empty()) {
+    const std::span<const uint32_t> some =
+        blocks.first(std::min<size_t>(blocks.size(), kStagingBlocks));
+    blocks = blocks.subspan(some.size());
+    std::vector<DiskSource> sources;
+    std::vector<DiskTarget> targets;
+    pieces_.clear();
+    for (size_t i = 0; i < some.size(); ++i) {
+      const Record& record = records_[some[i]];
+      std::byte* staged = staging_.data() + i * bytes;
+      std::byte* slot = slots_.Address(record.slot);
+      if (way == Way::kHome) {
+        sources.push_back({record.home & ~kOnDisk, staged});
+        AddPiece(staged, slot, bytes, &pieces_);
+      } else {
+        targets.push_back({record.home & ~kOnDisk, staged});
+        AddPiece(slot, staged, bytes, &pieces_);
+      }
+    }
+    HIPATTN_RETURN_IF_ERROR(disk_->Read(targets));
+    HIPATTN_RETURN_IF_ERROR(Copy(pieces_));
+    HIPATTN_RETURN_IF_ERROR(disk_->Write(sources));
+  }
+  return Status::Ok();
+}
+
+Status BlockCache::Move(std::span<const uint32_t> blocks, Way way) {
+  pieces_.clear();
+  on_disk_.clear();
+  for (const uint32_t block : blocks) {
+    const Record& record = records_[block];
+    if ((record.home & kOnDisk) != 0) {
+      on_disk_.push_back(block);
+      continue;
+    }
+    std::byte* home = homes_.Address(record.home);
+    std::byte* slot = slots_.Address(record.slot);
+    AddPiece(way == Way::kHome ? home : slot,
+             way == Way::kHome ? slot : home,
+             slots_.block_bytes(),
+             &pieces_);
+  }
+  if (!pieces_.empty()) {
+    HIPATTN_RETURN_IF_ERROR(Copy(pieces_));
+  }
+  return on_disk_.empty() ? Status::Ok() : MoveOnDisk(on_disk_, way);
+}
+
+Status BlockCache::ReadContent(std::span<const uint32_t> blocks, std::byte* to) {
+  std::vector<device::CopyPiece> pieces;
+  std::vector<DiskTarget> on_disk;
+  for (size_t i = 0; i < blocks.size(); ++i) {
+    const Record& record = records_[blocks[i]];
+    std::byte* place = to + i * slots_.block_bytes();
+    if (!record.home_valid) {
+      pieces.push_back({place, slots_.Address(record.slot), slots_.block_bytes()});
+    } else if ((record.home & kOnDisk) != 0) {
+      on_disk.push_back({record.home & ~kOnDisk, place});
+    } else {
+      pieces.push_back({place, homes_.Address(record.home), slots_.block_bytes()});
+    }
+  }
+  HIPATTN_RETURN_IF_ERROR(Copy(pieces));
+  return on_disk.empty() ? Status::Ok() : disk_->Read(on_disk);
+}
+
+Status BlockCache::Restore(std::span<const uint32_t> blocks, const std::byte* from) {
+  std::vector<device::CopyPiece> pieces;
+  std::vector<DiskSource> on_disk;
+  for (size_t i = 0; i < blocks.size(); ++i) {
+    Record& record = records_[blocks[i]];
+    const std::byte* place = from + i * slots_.block_bytes();
+    if ((record.home & kOnDisk) != 0) {
+      on_disk.push_back({record.home & ~kOnDisk, place});
+    } else {
+      pieces.push_back({homes_.Address(record.home), place, slots_.block_bytes()});
+    }
+    record.home_valid = true;
+  }
+  HIPATTN_RETURN_IF_ERROR(Copy(pieces));
+  return on_disk.empty() ? Status::Ok() : disk_->Write(on_disk);
+}
+
+Status BlockCache::WriteBack(std::span<const uint32_t> blocks) {
+  for ([[maybe_unused]] const uint32_t block : blocks) {
+    assert(IsValid(records_[block]) && records_[block].slot != kNoSlot &&
+           !records_[block].home_valid);
+  }
+  HIPATTN_RETURN_IF_ERROR(Move(blocks, Way::kHome));
+  for (const uint32_t block : blocks) {
+    Record& record = records_[block];
+    record.home_valid = true;
+    if (uses_[record.slot].pins == 0) {
+      queue_.Add(record.slot, record.kept);
+    }
+  }
+  Count(&bytes_out_, blocks.size() * slots_.block_bytes());
+  return Status::Ok();
+}
+
+void BlockCache::Keep(uint32_t block, bool kept) {
+  Record& record = records_[block];
+  if (record.kept == kept) {
+    return;
+  }
+  const bool queued = IsClean(record) && uses_[record.slot].pins == 0;
+  if (queued) {
+    queue_.Remove(record.slot);
+  }
+  record.kept = kept;
+  if (queued) {
+    queue_.Add(record.slot, kept);
+  }
+}
+
+void BlockCache::LeaveSlot(Record& record) {
+  slots_.Free(std::exchange(record.slot, kNoSlot));
+  record.loading = false;
+}
+
+void BlockCache::Evict(uint32_t slot) {
+  queue_.Remove(slot);
+  Record& record = records_[uses_[slot].block];
+  assert(IsValid(record) && IsClean(record) && uses_[slot].pins == 0);
+  LeaveSlot(record);
+  Count(&evicted_, 1);
+}
+
+Result<bool> BlockCache::TakeSlot(uint32_t block, Growth growth) {
+  uint32_t slot = 0;
+  bool taken = slots_.Take(&slot);
+  if (!taken && growth == Growth::kAllowed && device_budget_->Fits(slots_.slab_bytes())) {
+    const uint64_t more = uint64_t{slots_.num_slabs() + 1} * slots_.slab_slots();
+    const Status added = Promise(more);
+    if (!added.ok() && queue_.size() == 0) {
+      return added;
+    }
+    taken = slots_.Take(&slot);
+  }
+  uint32_t victim = 0;
+  if (!taken && queue_.Victim(&victim)) {
+    Evict(victim);
+    taken = slots_.Take(&slot);
+  }
+  if (taken) {
+    records_[block].slot = slot;
+    uses_[slot] = {block, 0};
+  }
+  return taken;
+}
+
+void BlockCache::Pin(uint32_t block) {
+  const Record& record = records_[block];
+  assert(IsValid(record) && record.slot != kNoSlot);
+  if (uses_[record.slot].pins++ == 0 && IsClean(record)) {
+    queue_.Remove(record.slot);
+  }
+}
+
+void BlockCache::Unpin(uint32_t block) {
+  const Record& record = records_[block];
+  assert(IsValid(record) && uses_[record.slot].pins > 0);
+  if (--uses_[record.slot].pins == 0 && IsClean(record)) {
+    queue_.Add(record.slot, record.kept);
+  }
+}
+
+// Gives a dirty block another slot; false when there is none.
+bool BlockCache::MoveSlot(uint32_t slot) {
+  const SlotUse use = uses_[slot];
+  Record& record = records_[use.block];
+  const uint32_t before = record.slot;
+  Result<bool> taken = TakeSlot(use.block, Growth::kNone);
+  if (!taken.ok() || !*taken) {
+    return false;
+  }
+  const device::CopyPiece piece = {
+      slots_.Address(record.slot), slots_.Address(before), slots_.block_bytes()};
+  if (!Copy({&piece, 1}).ok()) {
+    slots_.Free(std::exchange(record.slot, before));
+    return false;
+  }
+  slots_.Free(before);
+  return true;
+}
+
+// Leaves the slab without blocks, or false, and the slab as usable as before.
+bool BlockCache::EmptySlab(uint32_t slab) {
+  const uint32_t first = slab * slots_.slab_slots();
+  const auto holds = [&](uint32_t slot) {
+    return records_.size() > uses_[slot].block && records_[uses_[slot].block].slot == slot;
+  };
+  slots_.Close(slab);
+  for (uint32_t slot = first; slot < first + slots_.slab_slots(); ++slot) {
+    if (holds(slot) && uses_[slot].pins == 0 && IsClean(records_[uses_[slot].block])) {
+      Evict(slot);
+    }
+  }
+  for (uint32_t slot = first; slot < first + slots_.slab_slots(); ++slot) {
+    if (holds(slot) && (uses_[slot].pins > 0 || !MoveSlot(slot))) {
+      slots_.Open(slab);
+      return false;
+    }
+  }
+  return true;
+}
+
+void BlockCache::GiveBack(uint64_t bytes) {
+  while (!device_budget_->Fits(bytes)) {
+    const uint64_t left = uint64_t{slots_.num_slabs()} * slots_.slab_slots();
+    if (slots_.num_slabs() == 0 || left - slots_.slab_slots() < PromisedSlots()) {
+      return;
+    }
+    // The slab of what would be evicted next; where nothing can be, the one with the fewest blocks.
+    uint32_t slab = 0;
+    uint32_t victim = 0;
+    if (queue_.Victim(&victim)) {
+      slab = slots_.SlabOf(victim);
+    } else {
+      uint32_t fewest = UINT32_MAX;
+      for (uint32_t i = 0; i < slots_.slab_numbers(); ++i) {
+        if (slots_.exists(i) && slots_.taken(i) < fewest) {
+          fewest = slots_.taken(i);
+          slab = i;
+        }
+      }
+    }
+    if (!EmptySlab(slab)) {
+      return;
+    }
+    slots_.Drop(slab);
+  }
+}
+
+CacheCounts BlockCache::counts() const {
+  const auto read = [](const std::atomic<uint64_t>& counter) {
+    return counter.load(std::memory_order_relaxed);
+  };
+  return {read(hits_), read(fetched_), read(evicted_), read(bytes_in_), read(bytes_out_)};
+}
+
+void BlockCache::ResetCounts() {
+  for (std::atomic<uint64_t>* counter : {&hits_, &fetched_, &evicted_, &bytes_in_, &bytes_out_}) {
+    counter->store(0, std::memory_order_relaxed);
+  }
+}
+
+Status BlockCache::Validate() const {
+  uint64_t blocks = 0;
+  uint64_t on_disk = 0;
+  uint64_t in_slots = 0;
+  uint64_t queued = 0;
+  uint64_t dirty = 0;
+  for (size_t id = 0; id < records_.size(); ++id) {
+    const Record& record = records_[id];
+    if (record.holders == 0) {
+      continue;
+    }
+    ++blocks;
+    on_disk += (record.home & kOnDisk) != 0 ? 1 : 0;
+    if (record.slot == kNoSlot) {
+      if (record.loading) {
+        return Internal("block ", id, " is loading without a slot");
+      }
+      continue;
+    }
+    ++in_slots;
+    if (uses_[record.slot].block != id) {
+      return Internal("slot ", record.slot, " of block ", id, " is that of another");
+    }
+    queued += IsClean(record) && uses_[record.slot].pins == 0 ? 1 : 0;
+    dirty += record.home_valid ? 0 : 1;
+  }
+  if (blocks != num_blocks_ || blocks != homes_.num_taken() + on_disk ||
+      in_slots != slots_.num_taken() || queued != queue_.size()) {
+    return Internal(blocks,
+                    " blocks, ",
+                    in_slots,
+                    " in slots, ",
+                    queued,
+                    " of them evictable: ",
+                    num_blocks_,
+                    ", ",
+                    slots_.num_taken(),
+                    ", ",
+                    queue_.size(),
+                    " were counted");
+  }
+  if (dirty > tails_) {
+    return Internal(dirty, " blocks are dirty between calls, ", tails_, " may be");
+  }
+  if (uint64_t{slots_.num_slabs()} * slots_.slab_slots() < PromisedSlots()) {
+    return Internal(slots_.num_slabs(), " slabs do not hold ", PromisedSlots(), " promised slots");
+  }
+  return Status::Ok();
+}
+
+Result<bool> BlockLease::Add(uint32_t block, Use use) {
+  BlockCache::Record& record = cache_.records_[block];
+  assert(BlockCache::IsValid(record));
+  const bool placed = record.slot == BlockCache::kNoSlot;
+  held_.push_back({block, use, placed});
+  if (placed) {
+    Result<bool> taken =
+        use == Use::kRead && !record.home_valid
+            ? Result<bool>(Internal("block ", block, " is read before it was written"))
+            : cache_.TakeSlot(block, BlockCache::Growth::kAllowed);
+    if (!taken.ok() || !*taken) {
+      held_.pop_back();
+      return taken;
+    }
+    record.loading = true;
+  }
+  cache_.Pin(block);
+  return true;
+}
+
+void BlockLease::Rewind(size_t size) {
+  while (held_.size() > size) {
+    const Held& held = held_.back();
+    cache_.Unpin(held.block);
+    if (held.placed && held_.size() > loaded_) {
+      cache_.LeaveSlot(cache_.records_[held.block]);
+    }
+    held_.pop_back();
+  }
+  loaded_ = std::min(loaded_, size);
+}
+
+Status BlockLease::Load() {
+  std::vector<uint32_t>& missing = cache_.moving_;
+  missing.clear();
+  for (size_t i = loaded_; i < held_.size(); ++i) {
+    if (held_[i].placed && cache_.records_[held_[i].block].home_valid) {
+      missing.push_back(held_[i].block);
+    }
+  }
+  const uint64_t fetched = missing.size();
+  if (fetched > 0) {
+    HIPATTN_RETURN_IF_ERROR(cache_.Move(missing, BlockCache::Way::kBack));
+  }
+  uint64_t hits = 0;
+  for (size_t i = loaded_; i < held_.size(); ++i) {
+    BlockCache::Record& record = cache_.records_[held_[i].block];
+    hits += held_[i].placed || held_[i].use == Use::kWrite ? 0 : 1;
+    record.loading = false;
+    if (held_[i].use == Use::kWrite) {
+      record.home_valid = false;
+    }
+  }
+  Count(&cache_.hits_, hits);
+  Count(&cache_.fetched_, fetched);
+  Count(&cache_.bytes_in_, fetched * cache_.slots_.block_bytes());
+  loaded_ = held_.size();
+  return Status::Ok();
+}
+
+void BlockLease::Clear() {
+  Rewind(0);
+}
+
+}  // namespace hipattn::offload
