@@ -40,7 +40,7 @@ inline Result<bool> PinAll(std::span<const uint32_t> blocks, Use use, offload::B
 
 class Waves {
  public:
-  explicit Waves(EngineState& engine) : engine_(engine), lease_(engine.cache.get()) {}
+  explicit Waves(EngineState& engine) : lease_(engine.cache.get()) {}
 
   // Cuts a job of `units` units into steps; one without units is a cut, too.
   void Add(uint32_t job, uint32_t units, uint32_t step) {
@@ -82,7 +82,6 @@ class Waves {
   }
 
  private:
-  EngineState& engine_;
   offload::BlockLease lease_;
   std::vector<Cut> cuts_, wave_;
 };
