@@ -102,7 +102,14 @@ int main(void) {
   CHECK(hipattn_sequence_recall(sequence, 0, 0, &recall) == HIPATTN_OK);
   CHECK(hipattn_sequence_truncate(sequence, 7) == HIPATTN_OK);
   CHECK(hipattn_sequence_length(sequence) == 7);
-  CHECK(hipattn_sequence_save(sequence, "x", NULL, 0) == HIPATTN_UNSUPPORTED);
+  const char* snapshot = "c_api_test.snapshot";
+  hipattn_sequence_t* restored = NULL;
+  CHECK(hipattn_sequence_save(sequence, snapshot, "ab", 2) == HIPATTN_OK);
+  CHECK(hipattn_sequence_load(engine, snapshot, "ba", 2, &restored) == HIPATTN_MISMATCH);
+  CHECK(hipattn_sequence_load(engine, snapshot, "ab", 2, &restored) == HIPATTN_OK);
+  CHECK(hipattn_sequence_length(restored) == 7);
+  hipattn_sequence_destroy(restored);
+  CHECK(remove(snapshot) == 0);
   hipattn_stats_t stats = HIPATTN_STATS_INIT;
   CHECK(hipattn_engine_stats(engine, &stats, 1) == HIPATTN_OK);
   CHECK(stats.device_bytes > 0 && stats.blocks_attended > 0);
