@@ -154,11 +154,8 @@ Status RunOverBlocks(EngineState& engine, device::AppendParams params) {
       jobs[i] = PartOf(params, cuts[i], block_tokens);
       jobs[i].slots = table;
     }
-    device::AppendParams wave = params;
-    wave.pool = engine.cache->view();
-    wave.jobs = jobs;
-    wave.num_jobs = static_cast<uint32_t>(cuts.size());
-    HIPATTN_RETURN_IF_ERROR(LaunchAndSync(engine, engine.device->ops().append_kv, wave));
+    HIPATTN_RETURN_IF_ERROR(
+        LaunchWave(engine, engine.device->ops().append_kv, params, jobs, cuts.size()));
     return WriteBackFull(engine, params, cuts);
   });
 }
@@ -217,11 +214,7 @@ Status RunOverBlocks(EngineState& engine, device::SummarizeParams params) {
       jobs[i].first_block = begin;
       jobs[i].num_blocks = end - begin;
     }
-    device::SummarizeParams wave = params;
-    wave.pool = engine.cache->view();
-    wave.jobs = jobs;
-    wave.num_jobs = static_cast<uint32_t>(cuts.size());
-    return LaunchAndSync(engine, engine.device->ops().summarize_blocks, wave);
+    return LaunchWave(engine, engine.device->ops().summarize_blocks, params, jobs, cuts.size());
   });
 }
 
@@ -257,11 +250,7 @@ Status RunOverBlocks(EngineState& engine, device::WriteSketchParams params) {
       jobs[i].first_block += cuts[i].begin;
       jobs[i].num_blocks = cuts[i].end - cuts[i].begin;
     }
-    device::WriteSketchParams wave = params;
-    wave.pool = engine.cache->view();
-    wave.jobs = jobs;
-    wave.num_jobs = static_cast<uint32_t>(cuts.size());
-    return LaunchAndSync(engine, engine.device->ops().write_sketches, wave);
+    return LaunchWave(engine, engine.device->ops().write_sketches, params, jobs, cuts.size());
   });
 }
 
@@ -332,11 +321,7 @@ Status RunOverBlocks(EngineState& engine, device::ScoreKeysParams params) {
       job.num_tokens = cut.end - cut.begin;
       job.scores += cut.begin;
     }
-    device::ScoreKeysParams wave = params;
-    wave.pool = engine.cache->view();
-    wave.jobs = jobs;
-    wave.num_jobs = static_cast<uint32_t>(cuts.size());
-    return LaunchAndSync(engine, engine.device->ops().score_keys, wave);
+    return LaunchWave(engine, engine.device->ops().score_keys, params, jobs, cuts.size());
   });
 }
 

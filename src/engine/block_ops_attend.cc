@@ -199,11 +199,7 @@ Status RunOverBlocks(EngineState& engine, device::RotatedParams params) {
       job.positions += cut.begin;
       range += job.num_ranges;
     }
-    device::RotatedParams wave = params;
-    wave.pool = engine.cache->view();
-    wave.jobs = jobs;
-    wave.num_jobs = static_cast<uint32_t>(cuts.size());
-    return LaunchAndSync(engine, engine.device->ops().attend_rotated, wave);
+    return LaunchWave(engine, engine.device->ops().attend_rotated, params, jobs, cuts.size());
   });
 }
 
@@ -249,11 +245,7 @@ Status RunOverBlocks(EngineState& engine, device::PrefillParams params) {
         job.key_end = std::min(cut.end * block_tokens, KeysOf(job));
       }
     }
-    device::PrefillParams wave = params;
-    wave.pool = engine.cache->view();
-    wave.jobs = jobs;
-    wave.num_jobs = static_cast<uint32_t>(cuts.size());
-    return LaunchAndSync(engine, engine.device->ops().dense_prefill, wave);
+    return LaunchWave(engine, engine.device->ops().dense_prefill, params, jobs, cuts.size());
   });
 }
 

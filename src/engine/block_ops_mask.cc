@@ -43,11 +43,7 @@ Status RunWhole(EngineState& engine,
       tables.Set(table, jobs[i].slots, 0, blocks_of(cuts[i]));
       jobs[i].slots = table;
     }
-    Params wave = params;
-    wave.pool = engine.cache->view();
-    wave.jobs = jobs;
-    wave.num_jobs = static_cast<uint32_t>(cuts.size());
-    return LaunchAndSync(engine, op, wave);
+    return LaunchWave(engine, op, params, jobs, cuts.size());
   });
 }
 
@@ -130,11 +126,7 @@ Status RunOverBlocks(EngineState& engine, device::SparsePrefillParams params) {
       jobs[i] = TilesOf(params, cuts[i]);
       jobs[i].slots = table;
     }
-    device::SparsePrefillParams wave = params;
-    wave.pool = engine.cache->view();
-    wave.jobs = jobs;
-    wave.num_jobs = static_cast<uint32_t>(cuts.size());
-    return LaunchAndSync(engine, engine.device->ops().sparse_prefill, wave);
+    return LaunchWave(engine, engine.device->ops().sparse_prefill, params, jobs, cuts.size());
   });
 }
 
@@ -196,11 +188,7 @@ Status RunOverBlocks(EngineState& engine, device::PackParams params) {
                  static_cast<uint32_t>(columns.size()),
                  static_cast<std::byte*>(job.panel) + elements * DTypeBytes(engine.options.kv())};
     }
-    device::PackParams wave = params;
-    wave.pool = engine.cache->view();
-    wave.jobs = jobs;
-    wave.num_jobs = static_cast<uint32_t>(cuts.size());
-    return LaunchAndSync(engine, engine.device->ops().pack_columns, wave);
+    return LaunchWave(engine, engine.device->ops().pack_columns, params, jobs, cuts.size());
   });
 }
 
@@ -260,11 +248,7 @@ Status RunOverBlocks(EngineState& engine, device::PoolParams params) {
       jobs[i].num_tokens = std::min(jobs[i].num_tokens, cuts[i].end * kPoolPanelTokens);
       jobs[i].first_block = std::max(jobs[i].first_block, cuts[i].begin * device::kPanelTokens);
     }
-    device::PoolParams wave = params;
-    wave.pool = engine.cache->view();
-    wave.jobs = jobs;
-    wave.num_jobs = static_cast<uint32_t>(cuts.size());
-    return LaunchAndSync(engine, engine.device->ops().pool_blocks, wave);
+    return LaunchWave(engine, engine.device->ops().pool_blocks, params, jobs, cuts.size());
   });
 }
 

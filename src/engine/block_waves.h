@@ -143,6 +143,20 @@ Result<Job*> LaunchJobs(EngineState& engine, size_t count) {
   return reinterpret_cast<Job*>(engine.scratch.launch_jobs.data());
 }
 
+// Launches `count` jobs of a wave with the other parameters of the whole op.
+template <typename Params, typename Job>
+Status LaunchWave(EngineState& engine,
+                  device::Op<Params> op,
+                  const Params& whole,
+                  const Job* jobs,
+                  size_t count) {
+  Params wave = whole;
+  wave.pool = engine.cache->view();
+  wave.jobs = jobs;
+  wave.num_jobs = static_cast<uint32_t>(count);
+  return LaunchAndSync(engine, op, wave);
+}
+
 }  // namespace hipattn::engine
 
 #endif  // HIPATTN_ENGINE_BLOCK_WAVES_H_

@@ -7,6 +7,7 @@
 // nothing.
 #include "hipattn/hipattn.h"
 
+#include "tests/fuzz/fuzz_check.h"
 #include "tests/fuzz/prefill_modes.h"
 #include "tests/support/naive_model.h"
 
@@ -14,8 +15,6 @@
 
 #include <algorithm>
 #include <cmath>
-#include <cstdio>
-#include <cstdlib>
 #include <cstring>
 #include <filesystem>
 #include <map>
@@ -35,19 +34,6 @@ using hipattn::test::Rows;
 constexpr uint64_t kMostTokens = 700;  // of a text, so that the model stays quick
 constexpr size_t kMostSequences = 5;
 constexpr uint32_t kPicks = 3;  // external blocks per kv head
-
-#define FUZZ_CHECK(condition)                       \
-  do {                                              \
-    if (!(condition)) {                             \
-      std::fprintf(stderr,                          \
-                   "%s:%d: %s\n  last error: %s\n", \
-                   __FILE__,                        \
-                   __LINE__,                        \
-                   #condition,                      \
-                   hipattn_last_error_message());   \
-      std::abort();                                 \
-    }                                               \
-  } while (false)
 
 // The input, byte by byte; zeros after its end.
 class Bytes {

@@ -7,14 +7,13 @@
 #include "hipattn/hipattn.hpp"
 
 #include "offload/snapshot_layout.h"
+#include "tests/fuzz/fuzz_check.h"
 
 #include <sys/mman.h>
 #include <unistd.h>
 
 #include <algorithm>
 #include <cstdint>
-#include <cstdio>
-#include <cstdlib>
 #include <cstring>
 #include <filesystem>
 #include <fstream>
@@ -22,19 +21,6 @@
 #include <span>
 #include <string>
 #include <vector>
-
-#define FUZZ_CHECK(condition)                     \
-  do {                                            \
-    if (!(condition)) {                           \
-      std::fprintf(stderr,                        \
-                   "%s:%d: %s: %s\n",             \
-                   __FILE__,                      \
-                   __LINE__,                      \
-                   #condition,                    \
-                   hipattn_last_error_message()); \
-      std::abort();                               \
-    }                                             \
-  } while (false)
 
 namespace {
 
