@@ -53,12 +53,25 @@ stage() {
   local name=$1 begun=$SECONDS
   shift
   say "$name"
-  if "$@"; then
+  if "$@" 2>&1 | tee "$build_dir/$name.log"; then
     say "$name: passed, $((SECONDS - begun)) s"
   else
     say "$name: FAILED, $((SECONDS - begun)) s"
     failed+=("$name")
   fi
+}
+
+# Ends the run when a stage failed: what it said is far up by then, so the telling lines come again.
+end_if_failed() {
+  local name
+  [ ${#failed[@]} -gt 0 ] || return 0
+  for name in "${failed[@]}"; do
+    [ -e "$build_dir/$name.log" ] || continue
+    say "$name: from $build_dir/$name.log"
+    grep -nE 'ERROR|SUMMARY|FAILED|[Ff]ailed|error:|ALARM|\*\*\*[A-Z]|^ +#[0-9] |last error|Test unit written' \
+      "$build_dir/$name.log" | cut -c1-240 | tail -n 60 || true
+  done
+  die "failed: ${failed[*]}"
 }
 
 build() { # PRESET [cmake option...]
@@ -102,7 +115,7 @@ if [ "$mode" != quick ]; then
   stage fetch scripts/fetch_assets.sh
 fi
 stage build build dev
-[ ${#failed[@]} -eq 0 ] || die "failed: ${failed[*]}"
+end_if_failed
 if [ "$mode" != quick ]; then
   stage asan-ubsan sanitized asan-ubsan
   stage tsan sanitized tsan -R 'Thread|Executor|Engine|Cancel|CApi|SlotPool|Log|Device|seeded'
@@ -117,4 +130,4 @@ case $mode in
 esac
 say "tests (after $(((SECONDS - started) / 60)) minutes)"
 run_ctest dev -LE "$exclude" --no-label-summary || failed+=(tests)
-[ ${#failed[@]} -eq 0 ] || die "failed: ${failed[*]}"
+end_if_failed
