@@ -61,6 +61,12 @@ core::FlexEstimate FlexEstimateOf(const MaskedHead& head, uint32_t kv_len, uint3
           {head.scores.data(), CeilDiv(kv_len, device::kPoolTokens)}};
 }
 
+// score_blocks divides a tile's sum by 64 rows whatever their number, which changes no ranking of
+// block-sparse heads. FlexPrefill takes a softmax of the scores and wants the mean.
+float MeanFactor(uint32_t rows) {
+  return static_cast<float>(kRowTile) / static_cast<float>(rows);
+}
+
 }  // namespace
 
 void MaskedWave::SetKind(uint32_t i) {
@@ -204,8 +210,7 @@ Status MaskedWave::ScoreProbe() {
   if (count == 0) {
     return Status::Ok();
   }
-  // The op divides by 64 rows whatever their number.
-  const float per_row = static_cast<float>(kRowTile) / static_cast<float>(rows);
+  const float per_row = MeanFactor(rows);
   const device::BlockScoreParams params = {jobs.data(),
                                            count,
                                            call_.q_row_stride(),
@@ -344,7 +349,14 @@ void MaskedWave::ChooseBlocks(uint32_t i, const Slice& slice) {
                                      core::BlockMode::kForced,
                                      &head.top);
   } else if (Is(i, MaskKind::kFlex)) {
-    const std::span<const float> scores(head.scores.data(), head.flex.query_aware ? num_scores : 0);
+    const std::span<float> scores(head.scores.data(), head.flex.query_aware ? num_scores : 0);
+    const uint32_t last_rows = slice.shape.q_len % kRowTile;
+    if (last_rows != 0 && !scores.empty()) {
+      const std::span<float> last = scores.last(CeilDiv(slice.shape.kv_len, device::kPoolTokens));
+      std::transform(last.begin(), last.end(), last.begin(), [=](float score) {
+        return score * MeanFactor(last_rows);
+      });
+    }
     head.blocks = core::SelectFlex(slice.shape,
                                    FlexEstimateOf(head, shape_.kv_len, ProbeRows()),
                                    head.flex,

@@ -378,72 +378,129 @@ TEST(SelectedPrefill, NothingIsLeftOfTheCallBefore) {
   }
 }
 
+// The last 8 rows of a text, and what FlexPrefill estimates of them in f64. All heads are the same,
+// and keys are zeros but for two dimensions.
+struct ShortChunk {
+  static constexpr uint32_t kBefore = 94 * kBlock;
+  static constexpr uint32_t kRows = 8;
+  static constexpr float kGamma = 0.4F;
+
+  ShortChunk() : text(MakeRows(geometry, kSeed, 0, 0, shape.kv_len)) {
+    std::fill_n(text.q.data(), text.q.size(), 0.0F);
+    std::fill_n(text.k.data(), text.k.size(), 0.0F);
+    flex.gamma = double{kGamma};
+  }
+
+  void SetKey(uint32_t t, float first, float second) {
+    for (uint32_t head = 0; head < geometry.kv_heads; ++head) {
+      float* k = text.k.data() + t * geometry.kv_row() + head * geometry.head_dim;
+      k[0] = first;
+      k[1] = second;
+    }
+  }
+  void SetQuery(uint32_t t, float first, float second) {
+    for (uint32_t head = 0; head < geometry.q_heads; ++head) {
+      float* q = text.q.data() + t * geometry.q_row() + head * geometry.head_dim;
+      q[0] = first;
+      q[1] = second;
+    }
+  }
+
+  void Estimate() {
+    const Head head = {geometry, text, 0};
+    for (uint32_t row = kBefore; row < shape.kv_len; ++row) {
+      std::vector<double> weights;
+      for (uint32_t t = 0; t <= row; ++t) {
+        const double score = head.Score(row, text.k.data() + t * geometry.kv_row());
+        weights.push_back(std::exp(score));
+        scores[t / kBlock] += static_cast<float>(score) / (kBlock * kRows);
+      }
+      const double sum = std::accumulate(weights.begin(), weights.end(), 0.0);
+      for (uint32_t t = 0; t <= row; ++t) {
+        vertical[t] += static_cast<float>(weights[t] / sum);
+        slash[row - t] += static_cast<float>(weights[t] / sum);
+      }
+    }
+  }
+  // What a sum over 8 rows would be that is divided by 64.
+  std::vector<float> WeakScores() const {
+    std::vector<float> weak = scores;
+    std::for_each(weak.begin(), weak.end(), [](float& score) { score *= kRows / 64.0F; });
+    return weak;
+  }
+  core::FlexBudget Plan(std::span<const float> block_scores) const {
+    return core::PlanFlex(shape, {vertical, slash, kRows, block_scores}, flex);
+  }
+  size_t NumBlocks(std::span<const float> block_scores) const {
+    core::TopScores top;
+    return core::SelectFlex(
+               shape, {vertical, slash, kRows, scores}, Plan(scores), block_scores, flex, &top)
+        .blocks.size();
+  }
+
+  // Tiles that the engine attends of the chunk, per q head.
+  uint64_t TilesRead() const {
+    Engine engine(EngineOptionsOf(geometry));
+    Sequence sequence(engine, OptionsOf(HIPATTN_PREFILL_FLEX, kGamma));
+    const auto part = [](const Floats& rows, size_t begin, size_t end) {
+      return std::span<const float>(rows.data() + begin, end - begin);
+    };
+    const size_t kv_at = kBefore * geometry.kv_row();
+    engine.Attend<float>(
+        0,
+        sequence,
+        {.q = {}, .k = part(text.k, 0, kv_at), .v = part(text.v, 0, kv_at), .out = {}});
+    Rows rows(geometry, kRows);
+    std::copy_n(text.q.data() + kBefore * geometry.q_row(), rows.q.size(), rows.q.data());
+    std::copy_n(text.k.data() + kv_at, rows.k.size(), rows.k.data());
+    std::copy_n(text.v.data() + kv_at, rows.v.size(), rows.v.data());
+    engine.Stats(true);
+    EXPECT_EQ(TryAttend(engine, sequence, 0, rows, kPrefill), HIPATTN_OK)
+        << hipattn_last_error_message();
+    const hipattn_stats_t stats = engine.Stats();
+    EXPECT_LT(stats.prefill_tiles, stats.prefill_dense_tiles);
+    EXPECT_EQ(stats.prefill_tiles % geometry.q_heads, 0U);
+    return stats.prefill_tiles / geometry.q_heads;
+  }
+
+  const Geometry geometry;
+  const core::PrefillShape shape = {kRows, kBefore + kRows};
+  Rows text;
+  core::FlexOptions flex;
+  std::vector<float> vertical = std::vector<float>(shape.kv_len);
+  std::vector<float> slash = std::vector<float>(shape.kv_len);
+  std::vector<float> scores = std::vector<float>(core::NumKeyBlocks(shape, kBlock));
+};
+
 // A probe of few rows: its one strong row is a peak to the mean of 8 rows, and next to nothing to
 // the sum of 8 over 64. What that mean predicts is not what the rows weigh, so lines are chosen.
 TEST(SelectedPrefill, FlexProbesTheMeanOfTheRowsThereAre) {
-  const Geometry geometry;
-  const uint32_t before = 94 * kBlock;
-  const uint32_t num_rows = 8;
-  const core::PrefillShape shape = {num_rows, before + num_rows};
-  Rows text = MakeRows(geometry, kSeed, 0, 0, shape.kv_len);
-  std::fill_n(text.q.data(), text.q.size(), 0.0F);
-  std::fill_n(text.k.data(), text.k.size(), 0.0F);
-  for (uint32_t t = 0; t < shape.kv_len; ++t) {
-    for (uint32_t head = 0; head < geometry.kv_heads; ++head) {
-      float* k = text.k.data() + t * geometry.kv_row() + head * geometry.head_dim;
-      k[0] = static_cast<float>(t) / static_cast<float>(shape.kv_len);
-      k[1] = t / kBlock == 40 ? 1.0F : 0.0F;
-    }
-    for (uint32_t head = 0; head < geometry.q_heads; ++head) {
-      float* q = text.q.data() + t * geometry.q_row() + head * geometry.head_dim;
-      (t + 1 < shape.kv_len ? q[0] : q[1]) = t + 1 < shape.kv_len ? 2.4F : 1120.0F;
-    }
+  ShortChunk chunk;
+  const uint32_t length = chunk.shape.kv_len;
+  for (uint32_t t = 0; t < length; ++t) {
+    chunk.SetKey(
+        t, static_cast<float>(t) / static_cast<float>(length), t / kBlock == 40 ? 1.0F : 0.0F);
+    chunk.SetQuery(t, t + 1 < length ? 2.4F : 0.0F, t + 1 < length ? 0.0F : 1120.0F);
   }
-  const Head head = {geometry, text, 0};
-  std::vector<float> vertical(shape.kv_len);
-  std::vector<float> slash(shape.kv_len);
-  std::vector<float> scores(core::NumKeyBlocks(shape, kBlock));
-  for (uint32_t row = before; row < shape.kv_len; ++row) {
-    std::vector<double> weights;
-    for (uint32_t t = 0; t <= row; ++t) {
-      const double score = head.Score(row, text.k.data() + t * geometry.kv_row());
-      weights.push_back(std::exp(score));
-      scores[t / kBlock] += static_cast<float>(score) / (kBlock * num_rows);
-    }
-    const double sum = std::accumulate(weights.begin(), weights.end(), 0.0);
-    for (uint32_t t = 0; t <= row; ++t) {
-      vertical[t] += static_cast<float>(weights[t] / sum);
-      slash[row - t] += static_cast<float>(weights[t] / sum);
-    }
-  }
-  core::FlexOptions flex;
-  flex.gamma = double{0.4F};
-  const core::FlexEstimate estimate = {vertical, slash, num_rows, scores};
-  const core::FlexBudget budget = core::PlanFlex(shape, estimate, flex);
-  ASSERT_FALSE(budget.query_aware);
-  std::vector<float> weak = scores;
-  std::for_each(weak.begin(), weak.end(), [](float& score) { score *= num_rows / 64.0F; });
-  ASSERT_TRUE(core::PlanFlex(shape, {vertical, slash, num_rows, weak}, flex).query_aware);
-  core::TopScores top;
-  const size_t want = core::SelectFlex(shape, estimate, budget, {}, flex, &top).blocks.size();
+  chunk.Estimate();
+  ASSERT_FALSE(chunk.Plan(chunk.scores).query_aware);
+  ASSERT_TRUE(chunk.Plan(chunk.WeakScores()).query_aware);
+  EXPECT_EQ(chunk.TilesRead(), chunk.NumBlocks({}));
+}
 
-  Engine engine(EngineOptionsOf(geometry));
-  Sequence sequence(engine, OptionsOf(HIPATTN_PREFILL_FLEX, 0.4F));
-  const auto part = [](const Floats& rows, size_t begin, size_t end) {
-    return std::span<const float>(rows.data() + begin, end - begin);
-  };
-  const size_t kv_at = before * geometry.kv_row();
-  engine.Attend<float>(
-      0, sequence, {.q = {}, .k = part(text.k, 0, kv_at), .v = part(text.v, 0, kv_at), .out = {}});
-  Rows rows(geometry, num_rows);
-  std::copy_n(text.q.data() + before * geometry.q_row(), rows.q.size(), rows.q.data());
-  std::copy_n(text.k.data() + kv_at, rows.k.size(), rows.k.data());
-  std::copy_n(text.v.data() + kv_at, rows.v.size(), rows.v.data());
-  engine.Stats(true);
-  ASSERT_EQ(TryAttend(engine, sequence, 0, rows, kPrefill), HIPATTN_OK)
-      << hipattn_last_error_message();
-  EXPECT_LT(engine.Stats().prefill_tiles, engine.Stats().prefill_dense_tiles);
-  EXPECT_EQ(engine.Stats().prefill_tiles, geometry.q_heads * want);
+// A last tile of few rows, which all look for four blocks: those hold gamma of it by the mean of 8
+// rows, and a third of all blocks do by the sum of 8 over 64.
+TEST(SelectedPrefill, FlexWeighsTheMeanOfTheRowsThereAre) {
+  ShortChunk chunk;
+  for (uint32_t t = 0; t < chunk.shape.kv_len; ++t) {
+    chunk.SetKey(t, t / kBlock % 24 == 5 ? 1.0F : 0.0F, 0.0F);
+    chunk.SetQuery(t, 8.0F * std::sqrt(static_cast<float>(chunk.geometry.head_dim)), 0.0F);
+  }
+  chunk.Estimate();
+  ASSERT_TRUE(chunk.Plan(chunk.scores).query_aware);
+  const size_t want = chunk.NumBlocks(chunk.scores);
+  ASSERT_GT(chunk.NumBlocks(chunk.WeakScores()), want);
+  EXPECT_EQ(chunk.TilesRead(), want);
 }
 
 constexpr uint32_t kModes[] = {
