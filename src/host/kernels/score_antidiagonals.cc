@@ -73,26 +73,44 @@ void PackRows(const Task& task) {
   }
 }
 
-// One K panel's 16 keys into their cells, those from num_keys on as zeros.
-template <typename Tag>
-void ScatterPanel(Tag tag, const Task& task, uint64_t position, int first_lane) {
+// Key cells [first, first + kCells), as many of whose keys as there are in whole K panels. The
+// numbers of one dimension are written together: their rows of the tile then stay in the first
+// level's cache until all panels have given theirs.
+template <int Stride, typename Tag>
+void ScatterPanels(Tag tag, const Task& task, uint64_t begin, int num_panels) {
   const device::BlockPool& pool = task.params->pool;
-  std::byte* block = device::BlockAddress(pool, task.job->slots[position / pool.block_tokens]);
-  const auto* from =
-      KeyLane<Tag>(block, pool.head_dim, static_cast<uint32_t>(position % pool.block_tokens));
-  const uint64_t left = NumKeys(task) - position;
-  const int count = left < kPanel ? static_cast<int>(left) : kPanel;
-  const int size = task.stride * task.head_dim;
-  alignas(64) float keys[kPanel];
+  const typename Tag::Elem* from[kCells * Stride / kPanel];
+  for (int panel = 0; panel < num_panels; ++panel) {
+    const uint64_t position = begin + static_cast<uint64_t>(panel * kPanel);
+    std::byte* block = device::BlockAddress(pool, task.job->slots[position / pool.block_tokens]);
+    from[panel] =
+        KeyLane<Tag>(block, pool.head_dim, static_cast<uint32_t>(position % pool.block_tokens));
+  }
+  constexpr int kPanelCells = kPanel / Stride;
+  const int size = Stride * task.head_dim;
   for (int dim = 0; dim < task.head_dim; ++dim) {
-    for (int lane = 0; lane < kPanel; lane += kLanes) {
-      Store(keys + lane, Load(tag, from + dim * kPanel + lane));
-    }
-    for (int lane = 0; lane < kPanel; ++lane) {
-      const int cell = first_lane + lane / task.stride;
-      const int n = lane % task.stride;
+    for (int panel = 0; panel < num_panels; ++panel) {
+      alignas(64) float keys[kPanel];
+      for (int lane = 0; lane < kPanel; lane += kLanes) {
+        Store(keys + lane, Load(tag, from[panel] + dim * kPanel + lane));
+      }
+      const int cell = panel * kPanelCells;
       float* column = task.k + cell / kColumns * kColumns * size + cell % kColumns;
-      column[(n * task.head_dim + dim) * kColumns] = lane < count ? keys[lane] : 0.0F;
+      for (int lane = 0; lane < kPanel; ++lane) {
+        column[(lane % Stride * task.head_dim + dim) * kColumns + lane / Stride] = keys[lane];
+      }
+    }
+  }
+}
+
+// Zeros in place of the keys from number `count` of the tile on.
+void ClearKeys(const Task& task, int count) {
+  const int size = task.stride * task.head_dim;
+  for (int key = count; key < kCells * task.stride; ++key) {
+    const int cell = key / task.stride;
+    float* column = task.k + cell / kColumns * kColumns * size + cell % kColumns;
+    for (int dim = 0; dim < task.head_dim; ++dim) {
+      column[(key % task.stride * task.head_dim + dim) * kColumns] = 0.0F;
     }
   }
 }
@@ -100,19 +118,18 @@ void ScatterPanel(Tag tag, const Task& task, uint64_t position, int first_lane) 
 // Key cells [first, first + kCells); those behind the last key are zeros.
 void PackKeys(const Task& task, uint64_t first) {
   const uint64_t begin = first * static_cast<uint64_t>(task.stride);
-  if (begin + static_cast<uint64_t>(kCells * task.stride) > NumKeys(task)) {
-    for (int i = 0; i < kCells * task.stride * task.head_dim; i += kLanes) {
-      Store(task.k + i, Zero());
-    }
-  }
+  const uint64_t left = NumKeys(task) - begin;
+  const int all = kCells * task.stride;
+  const int count = left < static_cast<uint64_t>(all) ? static_cast<int>(left) : all;
+  const int num_panels = RoundUpTo(count, kPanel) / kPanel;
   WithTag(task.params->pool.kv_dtype, [&](auto tag) {
-    for (int key = 0; key < kCells * task.stride; key += kPanel) {
-      const uint64_t position = begin + static_cast<uint64_t>(key);
-      if (position < NumKeys(task)) {
-        ScatterPanel(tag, task, position, key / task.stride);
-      }
+    if (task.stride == 8) {
+      ScatterPanels<8>(tag, task, begin, num_panels);
+    } else {
+      ScatterPanels<16>(tag, task, begin, num_panels);
     }
   });
+  ClearKeys(task, count);
 }
 
 // log of the sum of exp of the first `count` scores, at least one.
