@@ -77,6 +77,7 @@ void RunLine(benchmark::State& state, const Work& work, unsigned num_threads, Ke
 // Registers every benchmark of one file.
 void RegisterDecode();
 void RegisterAutoPrefill();
+void RegisterSelectorPrefill();
 void RegisterSearch();
 void RegisterSketches();
 void RegisterPrefill();

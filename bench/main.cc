@@ -64,6 +64,7 @@ int Main(int argc, char** argv) {
   RegisterPrefill();
   RegisterSparsePrefill();
   RegisterAutoPrefill();
+  RegisterSelectorPrefill();
   RegisterMerge();
   RegisterSteps();
   RegisterSnapshots();
