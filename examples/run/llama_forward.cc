@@ -28,20 +28,26 @@ LlamaForward::LlamaForward(const LlamaModel& model,
                            Workers& workers,
                            size_t max_chunk_tokens)
     : model_(model), engine_(engine), workers_(workers), max_chunk_tokens_(max_chunk_tokens) {
-  const LlamaConfig& config = model.config;
+  UseSingleThreadedBlas();
+}
+
+void LlamaForward::Reserve(size_t tokens) {
+  const LlamaConfig& config = model_.config;
+  const auto grow = [tokens](std::vector<float>* buffer, size_t width) {
+    buffer->resize(std::max(buffer->size(), tokens * width));
+  };
   for (std::vector<float>* buffer : {&residual_, &normed_, &update_}) {
-    buffer->resize(max_chunk_tokens * config.embedding);
+    grow(buffer, config.embedding);
   }
   for (std::vector<float>* buffer : {&q_, &attended_}) {
-    buffer->resize(max_chunk_tokens * config.q_width());
+    grow(buffer, config.q_width());
   }
   for (std::vector<float>* buffer : {&k_, &v_}) {
-    buffer->resize(max_chunk_tokens * config.kv_width());
+    grow(buffer, config.kv_width());
   }
   for (std::vector<float>* buffer : {&gate_, &up_}) {
-    buffer->resize(max_chunk_tokens * config.feed_forward);
+    grow(buffer, config.feed_forward);
   }
-  UseSingleThreadedBlas();
 }
 
 Status LlamaForward::Run(hipattn_sequence_t* sequence,
@@ -52,6 +58,7 @@ Status LlamaForward::Run(hipattn_sequence_t* sequence,
   if (tokens.empty() || tokens.size() > max_chunk_tokens_) {
     return Status::Error("a chunk has ", tokens.size(), " tokens, not 1 to ", max_chunk_tokens_);
   }
+  Reserve(tokens.size());
   for (size_t i = 0; i < tokens.size(); ++i) {
     const auto token = static_cast<size_t>(tokens[i]);
     if (tokens[i] < 0 || token >= config.vocab_size) {

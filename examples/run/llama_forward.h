@@ -2,7 +2,7 @@
 // SPDX-FileCopyrightText: The hipattn authors
 //
 // Runs tokens through a Llama model. The keys and values live in a hipattn sequence; everything
-// else here is scratch memory for one chunk.
+// else here is scratch memory for the longest chunk.
 //
 //   LlamaForward forward(model, engine.get(), workers, 512);
 //   forward.Run(sequence.get(), prompt_part, Phase::kPrefill, nullptr);      // reads a chunk
@@ -54,6 +54,8 @@ class LlamaForward {
              float* logits);
 
  private:
+  // Grows the buffers to chunks of so many tokens.
+  void Reserve(size_t tokens);
   Status RunLayers(hipattn_sequence_t* sequence, size_t tokens, Phase phase, float* logits);
   Status RunLayer(hipattn_sequence_t* sequence, size_t index, size_t tokens, Phase phase);
   Status Attend(const hipattn_attend_args_t& args) const;
@@ -66,7 +68,7 @@ class LlamaForward {
   Workers& workers_;
   size_t max_chunk_tokens_;
   AttendHook attend_hook_;
-  // All [max_chunk_tokens, width].
+  // All [tokens of the longest chunk so far, width].
   std::vector<float> residual_, normed_, update_;
   std::vector<float> q_, k_, v_, attended_;
   std::vector<float> gate_, up_;

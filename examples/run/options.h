@@ -59,7 +59,7 @@ struct Options {
   std::string load_text;
 
   uint32_t threads = 0;
-  uint32_t ctx_chunk = 512;
+  uint32_t ctx_chunk = 4096;
   uint64_t depth = 0;
   uint64_t device_kv_bytes = 0;
   uint64_t host_kv_bytes = 0;
