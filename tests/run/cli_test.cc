@@ -88,7 +88,7 @@ TEST_F(Cli, HelpShowsEveryOption) {
                              "--load-text"}) {
     EXPECT_NE(result.out.find(option), std::string::npos) << option;
   }
-  EXPECT_NE(result.out.find("=512"), std::string::npos);
+  EXPECT_NE(result.out.find("=4096"), std::string::npos);
   EXPECT_NE(result.out.find("=auto"), std::string::npos);
 }
 
