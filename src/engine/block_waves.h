@@ -2,12 +2,19 @@
 // SPDX-FileCopyrightText: The hipattn authors
 //
 // How block_ops*.cc run jobs whose blocks lie in tiers: cuts, waves of cuts, tables of slots.
+//
+// While a wave computes, the next one's blocks travel. Where one wave does not do, each takes a
+// quarter of the room, so that the first one, which nothing hides, is short; where the room holds
+// one cut at a time, a wave is fetched when the one before it is done. Where one wave is all there
+// is, jobs that miss nothing are computed while the others' blocks travel. Cuts are made before
+// anything is known of hits, and those of one job are computed in their order, so none of this is
+// seen in a result.
 #ifndef HIPATTN_ENGINE_BLOCK_WAVES_H_
 #define HIPATTN_ENGINE_BLOCK_WAVES_H_
 
 #include "engine/call.h"
 #include "engine/state.h"
-#include "offload/block_cache.h"
+#include "offload/block_lease.h"
 
 #include <algorithm>
 #include <cstdint>
@@ -23,9 +30,11 @@ inline constexpr uint32_t kCutBlocks = device::kPieceBlocks * device::kSplitPiec
 struct Cut {
   uint32_t job;
   uint32_t begin, end;
+  bool whole = false;  // all of the job
 };
 
 using Use = offload::BlockLease::Use;
+using Pace = offload::BlockMover::Pace;
 
 // Pins blocks. False when they do not all fit; what was pinned is for the caller to rewind.
 inline Result<bool> PinAll(std::span<const uint32_t> blocks, Use use, offload::BlockLease* lease) {
@@ -40,14 +49,15 @@ inline Result<bool> PinAll(std::span<const uint32_t> blocks, Use use, offload::B
 
 class Waves {
  public:
-  explicit Waves(EngineState& engine) : lease_(engine.cache.get()) {}
+  explicit Waves(EngineState& engine)
+      : waves_{Wave(engine.cache.get()), Wave(engine.cache.get())} {}
 
   // Cuts a job of `units` units into steps; one without units is a cut, too.
   void Add(uint32_t job, uint32_t units, uint32_t step) {
     uint32_t begin = 0;
     do {
       const uint32_t end = units - begin > step ? begin + step : units;
-      cuts_.push_back({job, begin, end});
+      cuts_.push_back({job, begin, end, end - begin == units});
       begin = end;
     } while (begin < units);
   }
@@ -56,34 +66,105 @@ class Waves {
   // job as one, until all are done.
   template <typename Pin, typename Launch>
   Status Run(const Pin& pin, const Launch& launch) {
-    for (size_t next = 0; next < cuts_.size();) {
-      wave_.clear();
-      for (; next < cuts_.size(); ++next) {
-        const size_t mark = lease_.size();
-        HIPATTN_ASSIGN_OR_RETURN(const bool fits, pin(cuts_[next], &lease_));
-        if (!fits) {
-          lease_.Rewind(mark);
-          break;
-        }
-        if (!wave_.empty() && wave_.back().job == cuts_[next].job) {
-          wave_.back().end = cuts_[next].end;
-        } else {
-          wave_.push_back(cuts_[next]);
-        }
+    Status status = RunAll(pin, launch);
+    if (!status.ok()) {
+      waves_[1 - now_].lease.Clear();
+      waves_[now_].lease.Clear();
+    }
+    return status;
+  }
+
+ private:
+  struct Wave {
+    explicit Wave(offload::BlockCache* cache) : lease(cache) {}
+    bool empty() const { return early.empty() && late.empty(); }
+
+    offload::BlockLease lease;
+    std::vector<Cut> early;  // need nothing of what is fetched
+    std::vector<Cut> late;
+  };
+
+  template <typename Pin, typename Launch>
+  Status RunAll(const Pin& pin, const Launch& launch) {
+    HIPATTN_RETURN_IF_ERROR(Fill(pin, /*alone=*/true, &waves_[now_]));
+    while (!waves_[now_].empty()) {
+      Wave& wave = waves_[now_];
+      Wave& other = waves_[1 - now_];
+      if (next_ < cuts_.size()) {
+        HIPATTN_RETURN_IF_ERROR(Fill(pin, /*alone=*/false, &other));
       }
-      if (wave_.empty()) {
-        return Internal("a step needs more blocks at once than the device has room for");
+      if (!wave.early.empty()) {
+        HIPATTN_RETURN_IF_ERROR(launch(std::span<const Cut>(wave.early)));
       }
-      HIPATTN_RETURN_IF_ERROR(lease_.Load());
-      HIPATTN_RETURN_IF_ERROR(launch(std::span<const Cut>(wave_)));
-      lease_.Clear();
+      HIPATTN_RETURN_IF_ERROR(wave.lease.Await());
+      if (!wave.late.empty()) {
+        HIPATTN_RETURN_IF_ERROR(launch(std::span<const Cut>(wave.late)));
+      }
+      wave.early.clear();
+      wave.late.clear();
+      wave.lease.Clear();
+      if (other.empty() && next_ < cuts_.size()) {
+        HIPATTN_RETURN_IF_ERROR(Fill(pin, /*alone=*/true, &other));
+      }
+      now_ = 1 - now_;
+    }
+    return next_ == cuts_.size()
+               ? Status::Ok()
+               : Internal("a step needs more blocks at once than the device has room for");
+  }
+
+  // Takes the cuts that fit, and begins to fetch what they miss.
+  template <typename Pin>
+  Status Fill(const Pin& pin, bool alone, Wave* wave) {
+    offload::BlockLease& lease = wave->lease;
+    const size_t first = next_;
+    marks_.clear();
+    for (; next_ < cuts_.size() && (alone || marks_.empty() || lease.size() < share_); ++next_) {
+      marks_.push_back(lease.size());
+      HIPATTN_ASSIGN_OR_RETURN(const bool fits, pin(cuts_[next_], &lease));
+      if (!fits) {
+        lease.Rewind(marks_.back());
+        break;
+      }
+    }
+    marks_.resize(next_ - first);
+    if (alone && next_ < cuts_.size()) {
+      share_ = lease.size() / kWaves;
+      for (; marks_.size() > 1 && marks_.back() >= share_; marks_.pop_back(), --next_) {
+        lease.Rewind(marks_.back());
+      }
+    }
+    marks_.push_back(lease.size());
+    const auto is_early = [&](size_t i) {
+      return alone && cuts_[i].whole && !lease.Misses(marks_[i - first], marks_[i - first + 1]);
+    };
+    bool beside = !alone;
+    for (size_t i = first; i < next_ && !beside && lease.num_placed() > 0; ++i) {
+      beside = is_early(i);
+    }
+    HIPATTN_RETURN_IF_ERROR(lease.Begin(beside ? Pace::kBeside : Pace::kAtOnce));
+    for (size_t i = first; i < next_; ++i) {
+      Append(cuts_[i], lease.travels() && is_early(i) ? &wave->early : &wave->late);
     }
     return Status::Ok();
   }
 
- private:
-  offload::BlockLease lease_;
-  std::vector<Cut> cuts_, wave_;
+  static void Append(const Cut& cut, std::vector<Cut>* cuts) {
+    if (!cuts->empty() && cuts->back().job == cut.job) {
+      cuts->back().end = cut.end;
+    } else {
+      cuts->push_back(cut);
+    }
+  }
+
+  static constexpr size_t kWaves = 4;  // that would fill the room
+
+  Wave waves_[2];
+  uint32_t now_ = 0;  // that is computed next; what the other one was given comes behind it
+  std::vector<Cut> cuts_;
+  size_t next_ = 0;            // of cuts_, that no wave has yet
+  size_t share_ = SIZE_MAX;    // blocks of a wave
+  std::vector<size_t> marks_;  // of the lease, where each cut of the wave begins
 };
 
 // Tables of a launch, from block 0 of a job on, of which only the entries that are set are read.

@@ -137,7 +137,7 @@ void Engine::Cancel() {
 }
 
 Status Engine::Synchronize() {
-  return state_->device->Sync({});
+  return state_->device->Sync(state_->device->Everything());
 }
 
 Stats Engine::GetStats(bool reset) {
@@ -156,6 +156,7 @@ Stats Engine::GetStats(bool reset) {
     stats.blocks_evicted = counts.evicted;
     stats.bytes_host_to_device = counts.bytes_host_to_device;
     stats.bytes_device_to_host = counts.bytes_device_to_host;
+    stats.fetch_wait_ns = counts.fetch_wait_ns;
   }
   if (state.disk != nullptr) {
     stats.disk_bytes = state.disk_budget.used();

@@ -4,35 +4,13 @@
 
 #include "base/bad_alloc.h"
 #include "base/int_math.h"
+#include "offload/block_lease.h"
 
 #include <algorithm>
 #include <cassert>
 #include <utility>
 
 namespace hipattn::offload {
-namespace {
-
-// Appends a copy to a list; neighbours of a tier that go to neighbours become one piece.
-void AddPiece(std::byte* dst,
-              const std::byte* src,
-              size_t bytes,
-              std::vector<device::CopyPiece>* pieces) {
-  if (!pieces->empty()) {
-    device::CopyPiece& last = pieces->back();
-    if (static_cast<std::byte*>(last.dst) + last.bytes == dst &&
-        static_cast<const std::byte*>(last.src) + last.bytes == src) {
-      last.bytes += bytes;
-      return;
-    }
-  }
-  pieces->push_back({dst, src, bytes});
-}
-
-void Count(std::atomic<uint64_t>* counter, uint64_t more) {
-  counter->fetch_add(more, std::memory_order_relaxed);
-}
-
-}  // namespace
 
 BlockCache::BlockCache(device::Device* device, const Tiers& tiers, const SlotGeometry& geometry)
     : device_(device),
@@ -41,7 +19,8 @@ BlockCache::BlockCache(device::Device* device, const Tiers& tiers, const SlotGeo
       slots_(device, tiers.device, {geometry, device::MemoryKind::kDevice, kDeviceSlabBytes, 0}),
       homes_(device,
              tiers.host,
-             {geometry, device::MemoryKind::kPinned, kHostSlabBytes, kBlockRecordBytes}) {
+             {geometry, device::MemoryKind::kPinned, kHostSlabBytes, kBlockRecordBytes}),
+      mover_(device, tiers.disk, slots_.block_bytes()) {
   device_budget_->SetLender(this);
 }
 
@@ -112,6 +91,7 @@ void BlockCache::Release(uint32_t block) {
   if (--record.holders > 0) {
     return;
   }
+  BecomeOwn(block);
   if (record.slot != kNoSlot) {
     assert(uses_[record.slot].pins == 0);
     if (IsClean(record)) {
@@ -205,59 +185,10 @@ Status BlockCache::Copy(std::span<const device::CopyPiece> pieces) {
   return device_->Sync(ticket);
 }
 
-// Staging memory passes blocks between device and disk, some at a time.
-Status BlockCache::MoveOnDisk(std::span<const uint32_t> blocks, Way way) {
-  const uint64_t bytes = slots_.block_bytes();
-  if (staging_.data() == nullptr) {
-    HIPATTN_ASSIGN_OR_RETURN(
-        staging_, device_->Allocate(device::MemoryKind::kPinned, kStagingBlocks * bytes));
-  }
-  while (!blocks.empty()) {
-    const std::span<const uint32_t> some =
-        blocks.first(std::min<size_t>(blocks.size(), kStagingBlocks));
-    blocks = blocks.subspan(some.size());
-    std::vector<DiskSource> sources;
-    std::vector<DiskTarget> targets;
-    pieces_.clear();
-    for (size_t i = 0; i < some.size(); ++i) {
-      const Record& record = records_[some[i]];
-      std::byte* staged = staging_.data() + i * bytes;
-      std::byte* slot = slots_.Address(record.slot);
-      if (way == Way::kHome) {
-        sources.push_back({record.home & ~kOnDisk, staged});
-        AddPiece(staged, slot, bytes, &pieces_);
-      } else {
-        targets.push_back({record.home & ~kOnDisk, staged});
-        AddPiece(slot, staged, bytes, &pieces_);
-      }
-    }
-    HIPATTN_RETURN_IF_ERROR(disk_->Read(targets));
-    HIPATTN_RETURN_IF_ERROR(Copy(pieces_));
-    HIPATTN_RETURN_IF_ERROR(disk_->Write(sources));
-  }
-  return Status::Ok();
-}
-
-Status BlockCache::Move(std::span<const uint32_t> blocks, Way way) {
-  pieces_.clear();
-  on_disk_.clear();
-  for (const uint32_t block : blocks) {
-    const Record& record = records_[block];
-    if ((record.home & kOnDisk) != 0) {
-      on_disk_.push_back(block);
-      continue;
-    }
-    std::byte* home = homes_.Address(record.home);
-    std::byte* slot = slots_.Address(record.slot);
-    AddPiece(way == Way::kHome ? home : slot,
-             way == Way::kHome ? slot : home,
-             slots_.block_bytes(),
-             &pieces_);
-  }
-  if (!pieces_.empty()) {
-    HIPATTN_RETURN_IF_ERROR(Copy(pieces_));
-  }
-  return on_disk_.empty() ? Status::Ok() : MoveOnDisk(on_disk_, way);
+BlockMover::Block BlockCache::PlacesOf(const Record& record) {
+  std::byte* slot = slots_.Address(record.slot);
+  return (record.home & kOnDisk) != 0 ? BlockMover::Block{slot, nullptr, record.home & ~kOnDisk}
+                                      : BlockMover::Block{slot, homes_.Address(record.home), 0};
 }
 
 Status BlockCache::ReadContent(std::span<const uint32_t> blocks, std::byte* to) {
@@ -296,20 +227,106 @@ Status BlockCache::Restore(std::span<const uint32_t> blocks, const std::byte* fr
 }
 
 Status BlockCache::WriteBack(std::span<const uint32_t> blocks) {
-  for ([[maybe_unused]] const uint32_t block : blocks) {
-    assert(IsValid(records_[block]) && records_[block].slot != kNoSlot &&
-           !records_[block].home_valid);
-  }
-  HIPATTN_RETURN_IF_ERROR(Move(blocks, Way::kHome));
+  FinishDone();
+  HIPATTN_RETURN_IF_ERROR(WriteUnwritten());
+  WriteBackBatch batch;
+  batch.blocks.assign(blocks.begin(), blocks.end());
+  moving_.clear();
   for (const uint32_t block : blocks) {
-    Record& record = records_[block];
-    record.home_valid = true;
-    if (uses_[record.slot].pins == 0) {
-      queue_.Add(record.slot, record.kept);
-    }
+    const Record& record = records_[block];
+    assert(IsValid(record) && record.slot != kNoSlot && !record.home_valid && !record.leaving);
+    moving_.push_back(PlacesOf(record));
+  }
+  write_backs_.push_back(std::move(batch));
+  for (const uint32_t block : blocks) {
+    records_[block].leaving = true;
+    Pin(block);
   }
   Count(&bytes_out_, blocks.size() * slots_.block_bytes());
+  WriteBackBatch& begun = write_backs_.back();
+  begun.failure =
+      mover_.Begin(moving_, BlockMover::Way::kHome, BlockMover::Pace::kBeside, &begun.transfer);
+  Status status = begun.failure;
+  FinishDone();
+  return status;
+}
+
+void BlockCache::Arrive(uint32_t block) {
+  records_[block].home_valid = true;
+  records_[block].leaving = false;
+  Unpin(block);
+}
+
+Status BlockCache::FinishWriteBack() {
+  WriteBackBatch& batch = write_backs_.front();
+  Status moved = mover_.Wait(&batch.transfer);
+  if (batch.failure.ok()) {
+    batch.failure = std::move(moved);
+  }
+  if (!batch.failure.ok()) {
+    unwritten_.insert(unwritten_.end(), batch.blocks.begin(), batch.blocks.end());
+  }
+  for (const uint32_t block : batch.blocks) {
+    if (batch.failure.ok()) {
+      Arrive(block);
+      continue;
+    }
+    records_[block].leaving = false;
+    records_[block].unwritten = true;
+    Unpin(block);
+  }
+  Status status = std::move(batch.failure);
+  write_backs_.pop_front();
+  return status;
+}
+
+void BlockCache::FinishDone() {
+  while (!write_backs_.empty() && mover_.Done(write_backs_.front().transfer)) {
+    static_cast<void>(FinishWriteBack());  // what failed is tried again by who needs it
+  }
+}
+
+Status BlockCache::FinishWriteBacks() {
+  while (!write_backs_.empty()) {
+    static_cast<void>(FinishWriteBack());
+  }
+  return WriteUnwritten();
+}
+
+Status BlockCache::WriteUnwritten() {
+  if (unwritten_.empty()) {
+    return Status::Ok();
+  }
+  moving_.clear();
+  for (const uint32_t block : unwritten_) {
+    moving_.push_back(PlacesOf(records_[block]));
+  }
+  BlockMover::Transfer transfer;
+  Status begun =
+      mover_.Begin(moving_, BlockMover::Way::kHome, BlockMover::Pace::kAtOnce, &transfer);
+  Status moved = mover_.Wait(&transfer);
+  HIPATTN_RETURN_IF_ERROR(begun);
+  HIPATTN_RETURN_IF_ERROR(moved);
+  for (const uint32_t block : std::exchange(unwritten_, {})) {
+    records_[block].unwritten = false;
+    Pin(block);
+    Arrive(block);
+  }
   return Status::Ok();
+}
+
+void BlockCache::ForgetUnwritten(uint32_t block) {
+  if (records_[block].unwritten) {
+    std::erase(unwritten_, block);
+    records_[block].unwritten = false;
+  }
+}
+
+void BlockCache::BecomeOwn(uint32_t block) {
+  while (records_[block].leaving) {
+    static_cast<void>(FinishWriteBack());
+  }
+  ForgetUnwritten(block);
 }
 
 void BlockCache::Keep(uint32_t block, bool kept) {
@@ -346,7 +363,7 @@ Result<bool> BlockCache::TakeSlot(uint32_t block, Growth growth) {
   if (!taken && growth == Growth::kAllowed && device_budget_->Fits(slots_.slab_bytes())) {
     const uint64_t more = uint64_t{slots_.num_slabs() + 1} * slots_.slab_slots();
     const Status added = Promise(more);
-    if (!added.ok() && queue_.size() == 0) {
+    if (!added.ok() && queue_.size() == 0 && write_backs_.empty()) {
       return added;
     }
     taken = slots_.Take(&slot);
@@ -356,11 +373,34 @@ Result<bool> BlockCache::TakeSlot(uint32_t block, Growth growth) {
     Evict(victim);
     taken = slots_.Take(&slot);
   }
+  while (!taken && growth == Growth::kAllowed) {
+    HIPATTN_ASSIGN_OR_RETURN(const bool freed, FreeSlotByWaiting());
+    if (!freed) {
+      break;
+    }
+    taken = queue_.Victim(&victim);
+    if (taken) {
+      Evict(victim);
+      taken = slots_.Take(&slot);
+    }
+  }
   if (taken) {
     records_[block].slot = slot;
     uses_[slot] = {block, 0};
   }
   return taken;
+}
+
+Result<bool> BlockCache::FreeSlotByWaiting() {
+  if (!write_backs_.empty()) {
+    static_cast<void>(FinishWriteBack());
+    return true;
+  }
+  if (unwritten_.empty()) {
+    return false;
+  }
+  HIPATTN_RETURN_IF_ERROR(WriteUnwritten());
+  return true;
 }
 
 void BlockCache::Pin(uint32_t block) {
@@ -420,6 +460,10 @@ bool BlockCache::EmptySlab(uint32_t slab) {
 }
 
 void BlockCache::GiveBack(uint64_t bytes) {
+  // What cannot go home cannot move either: its slab is not one that is given back.
+  while (!write_backs_.empty()) {
+    static_cast<void>(FinishWriteBack());
+  }
   while (!device_budget_->Fits(bytes)) {
     const uint64_t left = uint64_t{slots_.num_slabs()} * slots_.slab_slots();
     if (slots_.num_slabs() == 0 || left - slots_.slab_slots() < PromisedSlots()) {
@@ -450,11 +494,17 @@ CacheCounts BlockCache::counts() const {
   const auto read = [](const std::atomic<uint64_t>& counter) {
     return counter.load(std::memory_order_relaxed);
   };
-  return {read(hits_), read(fetched_), read(evicted_), read(bytes_in_), read(bytes_out_)};
+  return {read(hits_),
+          read(fetched_),
+          read(evicted_),
+          read(bytes_in_),
+          read(bytes_out_),
+          read(fetch_wait_ns_)};
 }
 
 void BlockCache::ResetCounts() {
-  for (std::atomic<uint64_t>* counter : {&hits_, &fetched_, &evicted_, &bytes_in_, &bytes_out_}) {
+  for (std::atomic<uint64_t>* counter :
+       {&hits_, &fetched_, &evicted_, &bytes_in_, &bytes_out_, &fetch_wait_ns_}) {
     counter->store(0, std::memory_order_relaxed);
   }
 }
@@ -483,7 +533,7 @@ Status BlockCache::Validate() const {
       return Internal("slot ", record.slot, " of block ", id, " is that of another");
     }
     queued += IsClean(record) && uses_[record.slot].pins == 0 ? 1 : 0;
-    dirty += record.home_valid ? 0 : 1;
+    dirty += record.home_valid || record.leaving || record.unwritten ? 0 : 1;
   }
   if (blocks != num_blocks_ || blocks != homes_.num_taken() + on_disk ||
       in_slots != slots_.num_taken() || queued != queue_.size()) {
@@ -507,70 +557,6 @@ Status BlockCache::Validate() const {
     return Internal(slots_.num_slabs(), " slabs do not hold ", PromisedSlots(), " promised slots");
   }
   return Status::Ok();
-}
-
-Result<bool> BlockLease::Add(uint32_t block, Use use) {
-  BlockCache::Record& record = cache_.records_[block];
-  assert(BlockCache::IsValid(record));
-  const bool placed = record.slot == BlockCache::kNoSlot;
-  held_.push_back({block, use, placed});
-  if (placed) {
-    Result<bool> taken =
-        use == Use::kRead && !record.home_valid
-            ? Result<bool>(Internal("block ", block, " is read before it was written"))
-            : cache_.TakeSlot(block, BlockCache::Growth::kAllowed);
-    if (!taken.ok() || !*taken) {
-      held_.pop_back();
-      return taken;
-    }
-    record.loading = true;
-  }
-  cache_.Pin(block);
-  return true;
-}
-
-void BlockLease::Rewind(size_t size) {
-  while (held_.size() > size) {
-    const Held& held = held_.back();
-    cache_.Unpin(held.block);
-    if (held.placed && held_.size() > loaded_) {
-      cache_.LeaveSlot(cache_.records_[held.block]);
-    }
-    held_.pop_back();
-  }
-  loaded_ = std::min(loaded_, size);
-}
-
-Status BlockLease::Load() {
-  std::vector<uint32_t>& missing = cache_.moving_;
-  missing.clear();
-  for (size_t i = loaded_; i < held_.size(); ++i) {
-    if (held_[i].placed && cache_.records_[held_[i].block].home_valid) {
-      missing.push_back(held_[i].block);
-    }
-  }
-  const uint64_t fetched = missing.size();
-  if (fetched > 0) {
-    HIPATTN_RETURN_IF_ERROR(cache_.Move(missing, BlockCache::Way::kBack));
-  }
-  uint64_t hits = 0;
-  for (size_t i = loaded_; i < held_.size(); ++i) {
-    BlockCache::Record& record = cache_.records_[held_[i].block];
-    hits += held_[i].placed || held_[i].use == Use::kWrite ? 0 : 1;
-    record.loading = false;
-    if (held_[i].use == Use::kWrite) {
-      record.home_valid = false;
-    }
-  }
-  Count(&cache_.hits_, hits);
-  Count(&cache_.fetched_, fetched);
-  Count(&cache_.bytes_in_, fetched * cache_.slots_.block_bytes());
-  loaded_ = held_.size();
-  return Status::Ok();
-}
-
-void BlockLease::Clear() {
-  Rewind(0);
 }
 
 }  // namespace hipattn::offload

@@ -8,18 +8,23 @@
 // States of a block
 //   void    no content yet
 //   dirty   its content is in a device slot alone: being written, or the unfinished tail of a text
+//   leaving dirty, and on its way home, which pins it
 //   clean   the same content in its device slot and at home
 //   stored  its content is at home
 //   loading in between, inside BlockLease: a slot is there, its content is not
 // Transitions
 //   Create              -> void
-//   lease for writing   void, clean -> dirty; stored -> loading -> dirty
-//   WriteBack           dirty -> clean: once for every block that gets full
+//   lease for writing   void, clean -> dirty; leaving -> clean -> dirty; stored -> loading -> dirty
+//   WriteBack           dirty -> leaving -> clean: once for every block that gets full
 //   Restore             void -> stored
 //   lease for reading   stored -> loading -> clean
 //   eviction            clean -> stored; nothing moves, because home has the same content
 //   Release             any -> gone, when the last holder lets go
 // Only clean blocks that no lease pins can be evicted.
+//
+// Nobody waits for a write-back but who needs its slot or writes the block again. A block whose
+// write-back failed is dirty as before, in its slot; the next WriteBack, or who needs the slot,
+// tries again and has the error if it fails again.
 //
 // What is promised. A text's last block is dirty between calls, so every holder reserves a slot for
 // it (ReserveTail); and as many slots as RaiseFloor asked for can be had by a lease whenever no
@@ -29,12 +34,14 @@
 #ifndef HIPATTN_OFFLOAD_BLOCK_CACHE_H_
 #define HIPATTN_OFFLOAD_BLOCK_CACHE_H_
 
+#include "offload/block_mover.h"
 #include "offload/disk_store.h"
 #include "offload/lru_queue.h"
 #include "offload/slot_slabs.h"
 
 #include <atomic>
 #include <cstdint>
+#include <deque>
 #include <span>
 #include <vector>
 
@@ -54,7 +61,12 @@ struct CacheCounts {
   uint64_t fetched = 0;  // that it had to bring
   uint64_t evicted = 0;
   uint64_t bytes_host_to_device = 0, bytes_device_to_host = 0;
+  uint64_t fetch_wait_ns = 0;  // that leases spent on beginning and awaiting fetches
 };
+
+inline void Count(std::atomic<uint64_t>* counter, uint64_t more) {
+  counter->fetch_add(more, std::memory_order_relaxed);
+}
 
 // One thread at a time, but for counts().
 class BlockCache final : public BudgetLender {
@@ -89,8 +101,11 @@ class BlockCache final : public BudgetLender {
   // Slots that a lease could have now, were there no other.
   uint64_t Room() const;
 
-  // Brings dirty blocks home, which have slots.
+  // Begins to bring dirty blocks home, which have slots and are not on their way. What wrote them
+  // must be complete. The error of an earlier one that fails again, and nothing changed.
   Status WriteBack(std::span<const uint32_t> blocks);
+  // Until every block that left is home. Theirs is the first error.
+  Status FinishWriteBacks();
   // Copies the content of blocks to `to`, from home or from their slots. Threads may read at once
   // while there is no lease.
   Status ReadContent(std::span<const uint32_t> blocks, std::byte* to);
@@ -115,15 +130,16 @@ class BlockCache final : public BudgetLender {
   friend class BlockLease;
   static constexpr uint32_t kNoSlot = UINT32_MAX;
   static constexpr uint32_t kOnDisk = uint32_t{1} << 31;  // in a home: the rest is an extent
-  static constexpr uint32_t kStagingBlocks = 64;  // that pass between device and disk at once
 
   struct Record {
     uint32_t slot = kNoSlot;
     uint32_t home = 0;
     uint32_t holders = 0;  // 0: the id is free
-    bool home_valid = false;
-    bool loading = false;
-    bool kept = false;
+    bool home_valid : 1 = false;
+    bool leaving : 1 = false;
+    bool unwritten : 1 = false;  // in the list of that name
+    bool loading : 1 = false;
+    bool kept : 1 = false;
   };
   static_assert(sizeof(Record) <= kBlockRecordBytes);
 
@@ -132,8 +148,15 @@ class BlockCache final : public BudgetLender {
     uint32_t pins = 0;
   };
 
+  struct WriteBackBatch {
+    BlockMover::Transfer transfer;
+    std::vector<uint32_t> blocks;
+    Status failure;  // known before the transfer was waited for
+  };
+
   static bool IsValid(const Record& record) {
-    return record.holders > 0 && (!record.loading || record.slot != kNoSlot);
+    return record.holders > 0 && (!record.loading || record.slot != kNoSlot) &&
+           (!record.leaving || (record.slot != kNoSlot && !record.home_valid));
   }
   bool IsClean(const Record& record) const {
     return record.slot != kNoSlot && record.home_valid && !record.loading;
@@ -153,10 +176,17 @@ class BlockCache final : public BudgetLender {
   void FreeHome(uint32_t home);
   Status Copy(std::span<const device::CopyPiece> pieces);
   Result<uint32_t> TakeHome();
-  // Between the slots of blocks and their homes.
-  enum class Way : uint8_t { kHome, kBack };
-  Status Move(std::span<const uint32_t> blocks, Way way);
-  Status MoveOnDisk(std::span<const uint32_t> blocks, Way way);
+  BlockMover::Block PlacesOf(const Record& record);
+  // Before a block is written: its way home ends, and nobody tries it again.
+  void BecomeOwn(uint32_t block);
+  void ForgetUnwritten(uint32_t block);
+  void Arrive(uint32_t block);
+  // The oldest batch, until it is home or failed.
+  Status FinishWriteBack();
+  void FinishDone();
+  Status WriteUnwritten();
+  // Makes a slot clean that was not; false: nothing is on its way home.
+  Result<bool> FreeSlotByWaiting();
 
   device::Device* const device_;
   MemoryBudget* const device_budget_;
@@ -170,43 +200,12 @@ class BlockCache final : public BudgetLender {
   uint32_t tails_ = 0;
   uint32_t floor_ = 0;
   uint64_t num_blocks_ = 0;
-  std::vector<device::CopyPiece> pieces_;  // of the copy that is being put together
-  std::vector<uint32_t> moving_;           // blocks that a lease fetches
-  std::vector<uint32_t> on_disk_;          // those of a move that are on disk
-  device::Buffer staging_;                 // of kStagingBlocks, where a block is on disk
+  std::vector<BlockMover::Block> moving_;   // of the transfer that is being put together
+  std::deque<WriteBackBatch> write_backs_;  // under way, oldest first
+  std::vector<uint32_t> unwritten_;         // whose write-back failed
   std::atomic<uint64_t> hits_{0}, fetched_{0}, evicted_{0}, bytes_in_{0}, bytes_out_{0};
-};
-
-// Blocks that have slots until the lease lets them go. Add what an op needs, then Load, then run
-// the op. One lease at a time uses the floor.
-class BlockLease {
- public:
-  enum class Use : uint8_t { kRead, kWrite };
-
-  explicit BlockLease(BlockCache* cache) : cache_(*cache) {}
-  ~BlockLease() { Clear(); }
-  BlockLease(const BlockLease&) = delete;
-  BlockLease& operator=(const BlockLease&) = delete;
-
-  // Pins a block. False, and nothing changed, when no slot is left; errors of the device.
-  Result<bool> Add(uint32_t block, Use use);
-  size_t size() const { return held_.size(); }
-  // Lets go what was added since the lease had this size. REQUIRES: not loaded yet.
-  void Rewind(size_t size);
-  // Brings the content of what was added; those added for writing become dirty.
-  Status Load();
-  void Clear();
-
- private:
-  struct Held {
-    uint32_t block;
-    Use use;
-    bool placed;  // this entry took the slot
-  };
-
-  BlockCache& cache_;
-  std::vector<Held> held_;
-  size_t loaded_ = 0;  // entries whose content is there
+  std::atomic<uint64_t> fetch_wait_ns_{0};
+  BlockMover mover_;  // goes first: what is under way ends in the rest
 };
 
 }  // namespace hipattn::offload

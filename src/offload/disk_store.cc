@@ -67,7 +67,10 @@ Status DiskStore::Grow() {
     return FileError(path_, "given more space", errno);
   }
   free_.reserve(before + extents);
-  sums_.resize(before + extents);
+  {
+    const std::lock_guard<std::mutex> lock(sums_mutex_);
+    sums_.resize(before + extents);
+  }
   for (uint64_t extent = before + extents; extent > before; --extent) {
     free_.push_back(static_cast<uint32_t>(extent - 1));
   }
@@ -94,6 +97,7 @@ void DiskStore::Free(uint32_t extent) {
   // A file that cannot shrink keeps its extents for later blocks.
   if (free_.size() == sums_.size() && calls_->Truncate(file_.get(), 0) == 0) {
     free_.clear();
+    const std::lock_guard<std::mutex> lock(sums_mutex_);
     sums_.clear();
   }
 }
@@ -109,12 +113,23 @@ size_t DiskStore::Neighbours(std::span<const Block> blocks) const {
   return count;
 }
 
+void DiskStore::SetSum(uint32_t extent, uint64_t sum) {
+  const std::lock_guard<std::mutex> lock(sums_mutex_);
+  sums_[extent] = sum;
+}
+
+uint64_t DiskStore::Sum(uint32_t extent) {
+  const std::lock_guard<std::mutex> lock(sums_mutex_);
+  return sums_[extent];
+}
+
 Status DiskStore::WriteRun(std::span<const DiskSource> run) {
+  const std::lock_guard<std::mutex> lock(buffer_mutex_);
   for (size_t i = 0; i < run.size(); ++i) {
     std::byte* place = buffer_.get() + i * extent_bytes_;
     std::memcpy(place, run[i].data, block_bytes_);
     std::memset(place + block_bytes_, 0, extent_bytes_ - block_bytes_);
-    sums_[run[i].extent] = XXH3_64bits(run[i].data, block_bytes_);
+    SetSum(run[i].extent, XXH3_64bits(run[i].data, block_bytes_));
   }
   const uint64_t bytes = run.size() * extent_bytes_;
   for (uint64_t done = 0; done < bytes;) {
@@ -133,6 +148,7 @@ Status DiskStore::WriteRun(std::span<const DiskSource> run) {
 }
 
 Status DiskStore::ReadRun(std::span<const DiskTarget> run) {
+  const std::lock_guard<std::mutex> lock(buffer_mutex_);
   const uint64_t bytes = run.size() * extent_bytes_;
   for (uint64_t done = 0; done < bytes;) {
     const auto offset = static_cast<off_t>(run[0].extent * extent_bytes_ + done);
@@ -152,7 +168,7 @@ Status DiskStore::ReadRun(std::span<const DiskTarget> run) {
   bytes_read_.fetch_add(bytes, std::memory_order_relaxed);
   for (size_t i = 0; i < run.size(); ++i) {
     const std::byte* place = buffer_.get() + i * extent_bytes_;
-    if (XXH3_64bits(place, block_bytes_) != sums_[run[i].extent]) {
+    if (XXH3_64bits(place, block_bytes_) != Sum(run[i].extent)) {
       return {StatusCode::kCorrupt,
               StrCat("disk_path \"", path_, "\": extent ", run[i].extent, " is damaged")};
     }
@@ -162,7 +178,6 @@ Status DiskStore::ReadRun(std::span<const DiskTarget> run) {
 }
 
 Status DiskStore::Write(std::span<const DiskSource> blocks) {
-  const std::lock_guard<std::mutex> lock(mutex_);
   while (!blocks.empty()) {
     const size_t count = Neighbours(blocks);
     HIPATTN_RETURN_IF_ERROR(WriteRun(blocks.first(count)));
@@ -172,7 +187,6 @@ Status DiskStore::Write(std::span<const DiskSource> blocks) {
 }
 
 Status DiskStore::Read(std::span<const DiskTarget> blocks) {
-  const std::lock_guard<std::mutex> lock(mutex_);
   while (!blocks.empty()) {
     const size_t count = Neighbours(blocks);
     HIPATTN_RETURN_IF_ERROR(ReadRun(blocks.first(count)));

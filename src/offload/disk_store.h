@@ -40,7 +40,7 @@ struct DiskTarget {
   std::byte* data;
 };
 
-// Take and Free: one thread at a time. The rest is thread-safe.
+// Take and Free: one thread at a time, beside others that read and write. The rest is thread-safe.
 class DiskStore {
  public:
   // A file in the folder `path`. `calls` and `budget` outlive it. kIoError, kOutOfMemory.
@@ -78,6 +78,8 @@ class DiskStore {
   Status Grow();
   template <typename Block>
   size_t Neighbours(std::span<const Block> blocks) const;
+  void SetSum(uint32_t extent, uint64_t sum);
+  uint64_t Sum(uint32_t extent);
   Status WriteRun(std::span<const DiskSource> run);
   Status ReadRun(std::span<const DiskTarget> run);
 
@@ -88,8 +90,9 @@ class DiskStore {
   const uint64_t extent_bytes_;
   OwnedFile file_;
   std::vector<uint32_t> free_;  // last out first
+  std::mutex sums_mutex_;
   std::vector<uint64_t> sums_;  // by extent: XXH3 of its block
-  std::mutex mutex_;            // of what passes through the buffer
+  std::mutex buffer_mutex_;     // held for a run, so that reads and writes take turns
   std::unique_ptr<std::byte, Release> buffer_;
   std::atomic<uint64_t> bytes_read_{0}, bytes_written_{0};
 };

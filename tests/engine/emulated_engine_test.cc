@@ -11,6 +11,7 @@
 
 #include <gtest/gtest.h>
 
+#include <algorithm>
 #include <cstdint>
 #include <functional>
 #include <memory>
@@ -348,6 +349,107 @@ INSTANTIATE_TEST_SUITE_P(Stories,
                            return param.param.name;
                          });
 
+// A budget of the device in slabs, and how the copies of its tiers land.
+struct TierRun {
+  uint64_t slabs;
+  uint64_t seed;
+  int64_t jitter_ns;
+  bool on_disk;
+};
+
+// Transfers beside ops: whatever lands first, whatever is late.
+TEST(EmulatedTiersTest, GivesTheCpusBitsHoweverLateAnythingLands) {
+  const auto hip = [](const std::shared_ptr<Engine>& engine, Seen* seen) {
+    TellPrefill(engine, PrefillMode::kHip, seen);
+  };
+  const TierRun runs[] = {{3, 1, 10'000, false},
+                          {3, 2, 1'000'000, false},
+                          {5, 3, 300'000, false},
+                          {4, 4, 30'000, true}};
+  for (const Told& told : {Told{"dense", TellDense},
+                           Told{"sketches", TellSketches},
+                           Told{"hip", hip},
+                           Told{"forks", TellForks}}) {
+    const Seen want = OnTheCpu(told.tell);
+    for (const TierRun& run : runs) {
+      SCOPED_TRACE(::testing::Message() << told.name << " with " << run.slabs << " slabs, seed "
+                                        << run.seed << ", on disk: " << run.on_disk);
+      const test::TemporaryFolder folder;
+      test::EmulatedOptions options;
+      options.cpu.num_threads = 2;
+      options.guard = true;
+      options.simulated_clock = !run.on_disk;  // a disk has threads and a time of its own
+      options.jitter_ns = run.jitter_ns;
+      options.seed = run.seed;
+      EngineOptions geometry = Geometry(2);
+      geometry.device_kv_bytes = run.slabs * offload::kDeviceSlabBytes;
+      geometry.host_kv_bytes = run.on_disk ? 0 : uint64_t{64} << 20;
+      geometry.disk_kv_bytes = run.on_disk ? uint64_t{64} << 20 : 0;
+      geometry.disk_path = folder.Path(".");
+      auto emulated = std::move(test::EmulatedDevice::Create(options).value());
+      const auto engine = Engine::CreateOn(std::move(emulated), geometry).value();
+      Seen seen;
+      told.tell(engine, &seen);
+      EXPECT_EQ(seen.numbers, want.numbers);
+      EXPECT_EQ(seen.blocks, want.blocks);
+      EXPECT_LE(engine->GetStats(false).device_bytes_peak, geometry.device_kv_bytes);
+    }
+  }
+}
+
+// Time in which some copy runs, and how much of that an op runs, too.
+struct Overlap {
+  int64_t copy_ns = 0, hidden_ns = 0;
+};
+
+Overlap OverlapOf(std::vector<test::Event> events) {
+  std::sort(events.begin(), events.end(), [](const test::Event& a, const test::Event& b) {
+    return a.begin_ns < b.begin_ns;
+  });
+  Overlap overlap;
+  int64_t copied_until = 0;
+  for (const test::Event& copy : events) {
+    const int64_t begin = std::max(copy.begin_ns, copied_until);
+    if (!copy.copy || begin >= copy.end_ns) {
+      continue;
+    }
+    copied_until = copy.end_ns;
+    overlap.copy_ns += copy.end_ns - begin;
+    for (const test::Event& op : events) {
+      if (!op.copy) {
+        overlap.hidden_ns +=
+            std::max<int64_t>(0, std::min(op.end_ns, copy.end_ns) - std::max(op.begin_ns, begin));
+      }
+    }
+  }
+  return overlap;
+}
+
+// Dense decoding of a text that the device holds half of streams it in waves: all but the first
+// wave of a step travel while another one computes.
+TEST(EmulatedTiersTest, WavesTravelWhileOthersCompute) {
+  test::EmulatedOptions options;
+  options.simulated_clock = true;
+  options.op_ns = [](const device::Submission&) { return int64_t{100'000}; };  // more than copies
+  EngineOptions geometry = Geometry(1);
+  geometry.device_kv_bytes = 6 * offload::kDeviceSlabBytes;
+  geometry.host_kv_bytes = uint64_t{64} << 20;
+  auto emulated = std::move(test::EmulatedDevice::Create(options).value());
+  test::EmulatedDevice* const device = emulated.get();
+  const auto engine = Engine::CreateOn(std::move(emulated), geometry).value();
+  AttentionOptions attention;
+  attention.decode_mode = static_cast<uint32_t>(DecodeMode::kDense);
+  Seen seen;
+  Text text(engine, attention, &seen);
+  text.Read(4000);
+  const size_t before = device->clock().events().size();
+  text.Decode(4);
+  const std::vector<test::Event> all = device->clock().events();
+  const Overlap overlap = OverlapOf({all.begin() + static_cast<std::ptrdiff_t>(before), all.end()});
+  EXPECT_GT(overlap.copy_ns, 100'000);
+  EXPECT_GT(overlap.hidden_ns, overlap.copy_ns / 3 * 2);
+}
+
 // A failed allocation is the call's error and changes nothing: the text goes on as if it had not
 // been tried.
 TEST(FaultyEngineTest, AFailedAllocationChangesNothing) {
@@ -377,6 +479,70 @@ TEST(FaultyEngineTest, AFailedAllocationChangesNothing) {
     }
     text.Decode(3);
     EXPECT_EQ(seen, want) << "allocation " << nth;
+  }
+  EXPECT_GT(failures, 3U);
+}
+
+// The same of a text that is larger than the device; nothing is lost of what was under way.
+TEST(FaultyEngineTest, AFailedAllocationChangesNothingBehindTheDeviceEither) {
+  const auto tell = [](const std::shared_ptr<Engine>& engine, Seen* seen) {
+    Text text(engine, Sparse(), seen);
+    text.Read(1500);
+    text.Read(600);
+    text.Decode(3);
+  };
+  const Seen want = OnTheCpu(tell);
+  uint32_t failures = 0;
+  for (uint64_t nth = 1; nth < 40; nth += 1 + nth / 2) {
+    auto faulty =
+        std::make_unique<test::FaultyDevice>(std::move(device::CreateCpuDevice({2, {}}).value()));
+    test::FaultyDevice* const device = faulty.get();
+    EngineOptions geometry = Geometry(2);
+    geometry.device_kv_bytes = 4 * offload::kDeviceSlabBytes;
+    geometry.host_kv_bytes = uint64_t{64} << 20;
+    const auto engine = Engine::CreateOn(std::move(faulty), geometry).value();
+    Seen seen;
+    Text text(engine, Sparse(), &seen);
+    text.Read(1500);
+    device->Arm({.allocation = nth, .copy = 0, .launch = 0});
+    const Status status = text.TryRead(600);
+    failures += status.ok() ? 0 : 1;
+    device->Arm({});
+    if (!status.ok()) {
+      EXPECT_EQ(status.code(), StatusCode::kOutOfMemory) << status.message();
+      text.Read(600);
+    }
+    text.Decode(3);
+    EXPECT_EQ(seen, want) << "allocation " << nth;
+  }
+  EXPECT_GT(failures, 3U);
+}
+
+// Whatever copy fails, the call that it belongs to or a later one says so, none gives wrong rows,
+// and the engine ends.
+TEST(FaultyEngineTest, AFailedCopyOfATierIsATypedError) {
+  uint32_t failures = 0;
+  for (uint64_t nth = 1; nth < 60; nth += 1 + nth / 2) {
+    test::EmulatedOptions options;
+    options.simulated_clock = nth % 2 == 0;
+    options.fail_copy = nth;
+    EngineOptions geometry = Geometry(1);
+    geometry.device_kv_bytes = 4 * offload::kDeviceSlabBytes;
+    geometry.host_kv_bytes = uint64_t{64} << 20;
+    auto emulated = std::move(test::EmulatedDevice::Create(options).value());
+    const auto engine = Engine::CreateOn(std::move(emulated), geometry).value();
+    Seen seen;
+    Text text(engine, Sparse(), &seen);
+    Status status = text.TryRead(1500);
+    for (uint32_t step = 0; step < 40 && status.ok(); ++step) {
+      status = text.TryRead(1);
+    }
+    failures += status.ok() ? 0 : 1;
+    if (!status.ok()) {
+      EXPECT_EQ(status.code(), StatusCode::kDeviceError) << status.message();
+      EXPECT_EQ(text.TryRead(1).code(), StatusCode::kDeviceError);
+      EXPECT_EQ(engine->Synchronize().code(), StatusCode::kDeviceError);
+    }
   }
   EXPECT_GT(failures, 3U);
 }

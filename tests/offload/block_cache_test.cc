@@ -3,6 +3,7 @@
 #include "offload/block_cache.h"
 
 #include "device/registry.h"
+#include "offload/block_lease.h"
 #include "tests/support/temporary_folder.h"
 
 #include <gtest/gtest.h>
@@ -220,6 +221,7 @@ TEST_F(BlockCacheTest, BlocksComeBackFromDisk) {
     std::memcpy(device::BlockAddress(cache.view(), cache.slot(blocks[i])), content.data(), kBlock);
     ASSERT_TRUE(cache.WriteBack({&blocks[i], 1}).ok());
   }
+  ASSERT_TRUE(cache.FinishWriteBacks().ok());
   EXPECT_EQ(disk.used(), 300 * ExtentBytes(kBlock));
   ASSERT_TRUE(cache.Validate().ok()) << cache.Validate().message();
   for (uint32_t first = 0; first < blocks.size(); first += 100) {
