@@ -340,7 +340,7 @@ void BlockCache::Keep(uint32_t block, bool kept) {
   }
   record.kept = kept;
   if (queued) {
-    queue_.Add(record.slot, kept);
+    queue_.Add(record.slot, EntryOf(record));
   }
 }
 
@@ -386,7 +386,7 @@ Result<bool> BlockCache::TakeSlot(uint32_t block, Growth growth) {
   }
   if (taken) {
     records_[block].slot = slot;
-    uses_[slot] = {block, 0};
+    uses_[slot] = {block, 0, false, false};
   }
   return taken;
 }
@@ -415,8 +415,17 @@ void BlockCache::Unpin(uint32_t block) {
   const Record& record = records_[block];
   assert(IsValid(record) && uses_[record.slot].pins > 0);
   if (--uses_[record.slot].pins == 0 && IsClean(record)) {
-    queue_.Add(record.slot, record.kept);
+    queue_.Add(record.slot, EntryOf(record));
   }
+}
+
+void BlockCache::EndUse(uint32_t block) {
+  Record& record = records_[block];
+  SlotUse& use = uses_[record.slot];
+  use.used_again = use.used;
+  use.used = true;
+  record.history = queue_.Use(EntryOf(record)) & UseQueue::kHistoryMask;
+  Unpin(block);
 }
 
 // Gives a dirty block another slot; false when there is none.

@@ -36,8 +36,8 @@
 
 #include "offload/block_mover.h"
 #include "offload/disk_store.h"
-#include "offload/lru_queue.h"
 #include "offload/slot_slabs.h"
+#include "offload/use_queue.h"
 
 #include <atomic>
 #include <cstdint>
@@ -140,12 +140,15 @@ class BlockCache final : public BudgetLender {
     bool unwritten : 1 = false;  // in the list of that name
     bool loading : 1 = false;
     bool kept : 1 = false;
+    uint32_t history : UseQueue::kHistoryBits = 0;  // of its uses
   };
   static_assert(sizeof(Record) <= kBlockRecordBytes);
 
   struct SlotUse {
     uint32_t block = 0;
     uint32_t pins = 0;
+    bool used = false;        // a lease has let it go
+    bool used_again = false;  // two have
   };
 
   struct WriteBackBatch {
@@ -169,6 +172,12 @@ class BlockCache final : public BudgetLender {
   Result<bool> TakeSlot(uint32_t block, Growth growth);
   void Pin(uint32_t block);
   void Unpin(uint32_t block);
+  // Unpin by a lease that has used the block.
+  void EndUse(uint32_t block);
+  // REQUIRES: it has a slot.
+  UseQueue::Entry EntryOf(const Record& record) const {
+    return {record.history, record.kept, !uses_[record.slot].used_again};
+  }
   void Evict(uint32_t slot);
   void LeaveSlot(Record& record);
   bool EmptySlab(uint32_t slab);
@@ -196,7 +205,7 @@ class BlockCache final : public BudgetLender {
   std::vector<Record> records_;
   std::vector<uint32_t> free_ids_;
   std::vector<SlotUse> uses_;  // by slot
-  LruQueue queue_;             // clean slots that nobody pins
+  UseQueue queue_;             // clean slots that nobody pins
   uint32_t tails_ = 0;
   uint32_t floor_ = 0;
   uint64_t num_blocks_ = 0;

@@ -127,7 +127,7 @@ void BlockLease::Clear() {
   // In their order: slots that come free in the order of a text are filled in it, too, and
   // neighbours travel as one piece.
   for (const Held& held : held_) {
-    cache_.Unpin(held.block);
+    cache_.EndUse(held.block);
   }
   held_.clear();
   num_placed_ = num_writes_ = 0;

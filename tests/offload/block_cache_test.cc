@@ -68,11 +68,11 @@ TEST_F(BlockCacheTest, BlocksComeBackAsTheyWereAndMoveHomeOnce) {
     EXPECT_EQ(Read(blocks[i]), static_cast<uint8_t>(i));
   }
   EXPECT_EQ(cache_.counts().bytes_device_to_host, blocks.size() * kBlock);
-  // Least recently used: everything was evicted before its turn came.
-  EXPECT_EQ(cache_.counts().fetched, blocks.size());
-  EXPECT_EQ(cache_.counts().hits, 0U);
-  EXPECT_EQ(Read(blocks.back()), static_cast<uint8_t>(blocks.size() - 1));
-  EXPECT_EQ(cache_.counts().hits, 1U);
+  const uint64_t hits = cache_.counts().hits;
+  EXPECT_EQ(hits + cache_.counts().fetched, blocks.size());
+  EXPECT_EQ(Read(blocks.front()), 0);
+  EXPECT_EQ(Read(blocks.front()), 0);
+  EXPECT_GT(cache_.counts().hits, hits);
   EXPECT_LE(device_budget_.peak(), device_budget_.limit());
   for (const uint32_t block : blocks) {
     cache_.Release(block);

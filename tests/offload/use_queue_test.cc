@@ -1,0 +1,202 @@
+// SPDX-License-Identifier: Apache-2.0
+// SPDX-FileCopyrightText: The hipattn authors
+#include "offload/use_queue.h"
+
+#include <gtest/gtest.h>
+
+#include <algorithm>
+#include <random>
+#include <vector>
+
+namespace hipattn::offload {
+namespace {
+
+constexpr uint32_t kNowhere = UINT32_MAX;
+
+// A cache that holds only numbers: blocks in slots, evicted as the queue says.
+class NumberCache {
+ public:
+  NumberCache(uint32_t num_slots, uint32_t num_blocks)
+      : slots_(num_blocks, kNowhere), histories_(num_blocks), blocks_(num_slots, kNowhere) {
+    queue_.Grow(num_slots);
+  }
+
+  // Whether it was there.
+  bool Use(uint32_t block, bool kept = false) {
+    const bool hit = slots_[block] != kNowhere;
+    if (hit) {
+      queue_.Remove(slots_[block]);
+    } else {
+      const auto free = std::find(blocks_.begin(), blocks_.end(), kNowhere);
+      auto slot = static_cast<uint32_t>(free - blocks_.begin());
+      if (free == blocks_.end()) {
+        EXPECT_TRUE(queue_.Victim(&slot));
+        queue_.Remove(slot);
+        slots_[blocks_[slot]] = kNowhere;
+      }
+      blocks_[slot] = block;
+      slots_[block] = slot;
+    }
+    histories_[block] = queue_.Use({histories_[block], kept, !hit});
+    queue_.Add(slots_[block], {histories_[block], kept, !hit});
+    return hit;
+  }
+  // Hits of all of [begin, end) in turn.
+  uint32_t UseAll(uint32_t begin, uint32_t end) {
+    uint32_t hits = 0;
+    for (uint32_t block = begin; block < end; ++block) {
+      hits += Use(block) ? 1 : 0;
+    }
+    return hits;
+  }
+  bool Has(uint32_t block) const { return slots_[block] != kNowhere; }
+  const UseQueue& queue() const { return queue_; }
+
+ private:
+  UseQueue queue_;
+  std::vector<uint32_t> slots_;  // by block
+  std::vector<uint32_t> histories_;
+  std::vector<uint32_t> blocks_;  // by slot
+};
+
+TEST(UseQueueTest, BlocksUsedOnceGoInTheOrderOfTheirUse) {
+  NumberCache cache(16, 100);
+  EXPECT_EQ(cache.UseAll(0, 16), 0U);
+  for (uint32_t block = 16; block < 24; ++block) {
+    EXPECT_FALSE(cache.Use(block));
+    EXPECT_FALSE(cache.Has(block - 16)) << block;
+    EXPECT_TRUE(cache.Has(block - 15)) << block;
+  }
+}
+
+TEST(UseQueueTest, WhatIsUsedAgainAndAgainOutlivesAScan) {
+  NumberCache cache(64, 1000);
+  for (int round = 0; round < 20; ++round) {
+    cache.UseAll(0, 16);
+  }
+  cache.UseAll(100, 100 + 2 * 64);
+  EXPECT_EQ(cache.UseAll(0, 16), 16U);
+}
+
+TEST(UseQueueTest, ABlockComesBackWithItsHistory) {
+  NumberCache cache(64, 1000);
+  for (int round = 0; round < 8; ++round) {
+    cache.Use(0);
+    cache.UseAll(100, 132);
+  }
+  uint32_t next = 200;
+  while (cache.Has(0)) {
+    cache.Use(next++);
+  }
+  EXPECT_FALSE(cache.Use(0));
+  // Of these two the one that was never used before goes first.
+  const uint32_t once = next++;
+  EXPECT_FALSE(cache.Use(once));
+  while (cache.Has(once)) {
+    cache.Use(next++);
+  }
+  EXPECT_TRUE(cache.Has(0));
+}
+
+TEST(UseQueueTest, WhatWasUsedLongAgoGoesHoweverOften) {
+  NumberCache cache(32, 40000);
+  for (int round = 0; round < 50; ++round) {
+    cache.UseAll(0, 8);
+  }
+  uint32_t next = 100;
+  // Sixteen half-lives.
+  for (; next < 100 + 64 * 32; ++next) {
+    cache.Use(next);
+  }
+  EXPECT_EQ(cache.UseAll(0, 8), 0U);
+}
+
+TEST(UseQueueTest, KeptSlotsGoLast) {
+  NumberCache cache(16, 1000);
+  for (uint32_t block = 0; block < 12; ++block) {
+    cache.Use(block, true);
+  }
+  cache.UseAll(100, 200);
+  for (uint32_t block = 0; block < 12; ++block) {
+    EXPECT_TRUE(cache.Has(block)) << block;
+  }
+  NumberCache full(16, 1000);
+  for (uint32_t block = 0; block < 17; ++block) {
+    full.Use(block, true);
+  }
+  EXPECT_FALSE(full.Has(0));
+  EXPECT_TRUE(full.Has(1));
+}
+
+// Least recently used would have no hit at all; what stays in place could have one in each slot.
+TEST(UseQueueTest, RoundsThatAreLargerThanTheCacheHaveHits) {
+  for (const uint32_t blocks : {300U, 512U, 1024U}) {
+    constexpr uint32_t kSlots = 256;
+    NumberCache cache(kSlots, blocks);
+    for (int round = 0; round < 20; ++round) {
+      cache.UseAll(0, blocks);
+    }
+    uint32_t hits = 0;
+    constexpr uint32_t kRounds = 40;
+    for (uint32_t round = 0; round < kRounds; ++round) {
+      hits += cache.UseAll(0, blocks);
+    }
+    EXPECT_GT(hits, kRounds * kSlots / 4) << blocks;
+    EXPECT_LE(hits, kRounds * kSlots) << blocks;
+  }
+}
+
+TEST(UseQueueTest, RoundsThatFitAreAllHits) {
+  NumberCache cache(256, 256);
+  cache.UseAll(0, 256);
+  for (int round = 0; round < 30; ++round) {
+    EXPECT_EQ(cache.UseAll(0, 256), 256U);
+  }
+}
+
+TEST(UseQueueTest, EverySlotComesOutOnceWhateverWentIn) {
+  std::mt19937 random(7);
+  constexpr uint32_t kSlots = 300;
+  UseQueue queue;
+  queue.Grow(kSlots);
+  std::vector<uint32_t> histories(kSlots);
+  std::vector<bool> in(kSlots), kept(kSlots);
+  uint32_t size = 0;
+  for (int i = 0; i < 200000; ++i) {
+    const uint32_t slot = static_cast<uint32_t>(random() % kSlots);
+    if (in[slot]) {
+      queue.Remove(slot);
+      in[slot] = false;
+      --size;
+    } else {
+      kept[slot] = random() % 8 == 0;
+      const UseQueue::Entry use = {histories[slot], kept[slot], random() % 16 != 0};
+      histories[slot] = random() % 50 == 0 ? 0 : queue.Use(use);
+      queue.Add(slot, {histories[slot], use.kept, use.fetched});
+      in[slot] = true;
+      ++size;
+    }
+    ASSERT_EQ(queue.size(), size);
+    uint32_t victim = 0;
+    ASSERT_EQ(queue.Victim(&victim), size > 0);
+    if (size > 0) {
+      ASSERT_TRUE(in[victim]);
+      if (kept[victim]) {
+        for (uint32_t other = 0; other < kSlots; ++other) {
+          ASSERT_TRUE(!in[other] || kept[other]);
+        }
+      }
+    }
+  }
+  for (; size > 0; --size) {
+    uint32_t victim = 0;
+    ASSERT_TRUE(queue.Victim(&victim));
+    ASSERT_TRUE(in[victim]);
+    queue.Remove(victim);
+    in[victim] = false;
+  }
+  EXPECT_EQ(queue.size(), 0U);
+}
+
+}  // namespace
+}  // namespace hipattn::offload
