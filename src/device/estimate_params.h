@@ -17,7 +17,10 @@ namespace hipattn::device {
 // vertical-slash estimate of MInference, arXiv 2407.02490): vertical[j] = sum over the rows of the
 // weight of key j, slash[s] = that of the keys s behind each row. Each sums to num_rows. Two passes
 // over the keys, no [rows, keys]; the keys are cut into segments by position, whose parts are
-// merged in order.
+// merged in order. Where not all keys are there at once, the steps are launched one by one: the
+// sums of all segments, a few at a time, then kLse, then the lines of all segments, then kSlash.
+// The same bits; only kSums and kLines read keys.
+enum class LinesStep : uint32_t { kAll, kSums, kLse, kLines, kSlash };
 struct LinesJob {         // one (sequence, q head)
   const uint32_t* slots;  // as in PrefillJob
   const float* q;         // row r: q + r * q_row_stride
@@ -26,6 +29,8 @@ struct LinesJob {         // one (sequence, q head)
   float* slash;      // [first_pos + num_rows]
   float* lse;        // [num_rows] natural, over all keys of each row
   float* workspace;  // LinesWorkspaceFloats(first_pos + num_rows, num_rows) floats
+  // Those of kSums and kLines; ones behind the last key do not count.
+  uint32_t segment_begin = 0, segment_end = ~0U;
 };
 struct LinesParams {
   BlockPool pool;
@@ -33,6 +38,7 @@ struct LinesParams {
   uint32_t num_jobs;
   uint64_t q_row_stride;
   float scale, softcap;
+  LinesStep step = LinesStep::kAll;
 };
 inline constexpr uint32_t kLinesSegment = 4096;  // keys
 // Of one segment: the diagonals that its keys have with the rows, and some room at both ends.
@@ -89,14 +95,18 @@ struct BlockScoreParams {
 // score scale / stride times the sum over n < stride of q[i stride + stride - 1 - n].k[j stride +
 // n]; rows and keys behind the last are zeros. Row cell i sees the key cells that begin at or
 // before its last row; each row of cells is softmaxed, and mass is the sums over blocks of 128 rows
-// and 128 keys. Memory grows with the keys, not with rows times keys / stride^2.
+// and 128 keys. Memory grows with the keys, not with rows times keys / stride^2. A text may come in
+// parts, one after another: the keys [key_begin, key_end), key_begin a multiple of
+// kAntidiagonalPartKeys; the part with the last key writes mass. The same bits.
 inline constexpr uint32_t kAntidiagonalBlock = 128;
+inline constexpr uint32_t kAntidiagonalPartKeys = 512;
 struct AntidiagonalJob {  // one (sequence, q head)
   const uint32_t* slots;  // as in PrefillJob
   const float* q;         // row r: q + r * q_row_stride
   uint32_t first_pos, num_rows;
   float* mass;       // [ceil(num_rows / 128)][ceil((first_pos + num_rows) / 128)]
   float* workspace;  // AntidiagonalWorkspaceFloats floats
+  uint32_t key_begin = 0, key_end = ~0U;
 };
 struct AntidiagonalParams {
   BlockPool pool;

@@ -412,7 +412,8 @@ struct PrefillParams {
 //
 // The K panels that a row tile names are folded in the order of the mask in tiles of up to 128
 // keys, 64 where head_dim is above 128; keys of partial panels that all rows see make panels first.
-// Keys that a windowed range holds but a row's window does not must be finite.
+// A tile ends behind every kMaskPartPanels-th panel of the ranges, so that they may be folded in
+// parts. Keys that a windowed range holds but a row's window does not must be finite.
 
 // The columns of a mask, or the means of blocks, lie in a panel like blocks of 16 tokens, one after
 // another: [ceil(count / 16)] of K [head_dim][16], then V [16][head_dim].
@@ -440,7 +441,15 @@ struct SparsePrefillJob {  // q heads of one (sequence, kv head) that have the s
   PrefillMask mask;     // num_tiles is ceil(num_rows / kRowTile)
   const void* columns;  // pack_columns of mask.columns; not read when there are none
   PrunedMeans means;
+  // One row tile in parts, one after another: of the panels its ranges name, in their order
+  // (device/range_panels.h), the numbers [panel_begin, panel_end), panel_begin a multiple of
+  // kMaskPartPanels; the part with the last of them goes on to columns and means and writes out and
+  // lse. The same bits.
+  float* state = nullptr;  // NULL: all; else PrefillStateFloats(kRowTile, num_heads, head_dim)
+                           // floats, 64-byte aligned
+  uint32_t panel_begin = 0, panel_end = 0;
 };
+inline constexpr uint32_t kMaskPartPanels = 256;
 struct SparsePrefillParams {
   BlockPool pool;
   const SparsePrefillJob* jobs;

@@ -88,10 +88,9 @@ uint32_t FloorSlots(const EngineOptions& engine,
                     const AttentionOptions& attention,
                     uint64_t num_tokens) {
   const uint64_t blocks = CeilDiv<uint64_t>(num_tokens, engine.block_tokens);
-  // The ops that find and read masks look at a head's keys at once.
   const bool dense = attention.prefill() == PrefillMode::kDense ||
                      (attention.prefill() == PrefillMode::kAuto && num_tokens <= kAutoDenseUpTo);
-  return static_cast<uint32_t>(dense ? std::min<uint64_t>(blocks, kCutBlocks) : blocks);
+  return static_cast<uint32_t>(std::min<uint64_t>(blocks, dense ? kCutBlocks : kMaskCutBlocks));
 }
 
 Status RaiseFloor(EngineState& engine, const SequenceState& sequence, uint64_t num_tokens) {

@@ -1,8 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 // SPDX-FileCopyrightText: The hipattn authors
 //
-// Ops of a prefill by masks. The estimates look at all of a head's keys at once.
+// Ops of a prefill by masks.
 #include "base/int_math.h"
+#include "device/range_panels.h"
 #include "engine/block_ops.h"
 #include "engine/block_waves.h"
 
@@ -12,56 +13,94 @@ namespace {
 constexpr uint32_t kPoolPanelTokens = device::kPoolTokens * device::kPanelTokens;
 constexpr uint32_t kGroupColumns = device::kPanelTokens;
 
-// Runs jobs that read the blocks [0, keys_of(job)) of their tables, each job at once.
-template <typename Params, typename Job, typename KeysOf>
-Status RunWhole(EngineState& engine,
-                device::Op<Params> op,
-                const Params& params,
-                const Job* all_jobs,
-                const KeysOf& keys_of) {
-  const auto blocks_of = [&](const Cut& cut) {
-    return CeilDiv<uint64_t>(keys_of(all_jobs[cut.job]), engine.options.block_tokens);
+// Runs jobs that read the keys [0, num_keys) of their tables, in parts of part_keys keys each.
+// set_part(job, cut) tells a job its part.
+template <typename Params, typename Job, typename SetPart>
+Status RunKeyParts(EngineState& engine,
+                   device::Op<Params> op,
+                   const Params& params,
+                   const Job* all_jobs,
+                   uint32_t part_keys,
+                   const SetPart& set_part) {
+  const auto num_keys = [&](const Cut& cut) {
+    return all_jobs[cut.job].first_pos + all_jobs[cut.job].num_rows;
+  };
+  const uint32_t part_blocks = part_keys / engine.options.block_tokens;
+  const auto end_block = [&](const Cut& cut) {
+    return std::min(cut.end * part_blocks, CeilDiv(num_keys(cut), engine.options.block_tokens));
   };
   Waves waves(engine);
   for (uint32_t i = 0; i < params.num_jobs; ++i) {
-    waves.Add(i, 1, 1);
+    waves.Add(i, CeilDiv(num_keys({i, 0, 0}), part_keys), 1);
   }
   const auto pin = [&](const Cut& cut, offload::BlockLease* lease) {
-    return PinAll({all_jobs[cut.job].slots, blocks_of(cut)}, Use::kRead, lease);
+    const uint32_t first = cut.begin * part_blocks;
+    return PinAll({all_jobs[cut.job].slots + first, end_block(cut) - first}, Use::kRead, lease);
   };
   return waves.Run(pin, [&](std::span<const Cut> cuts) -> Status {
     HIPATTN_ASSIGN_OR_RETURN(Job * jobs, LaunchJobs<Job>(engine, cuts.size()));
     SlotTables tables(engine);
     uint64_t entries = 0;
     for (const Cut& cut : cuts) {
-      entries += blocks_of(cut);
+      entries += end_block(cut);
     }
     HIPATTN_RETURN_IF_ERROR(tables.Reserve(entries));
     for (size_t i = 0; i < cuts.size(); ++i) {
-      jobs[i] = all_jobs[cuts[i].job];
-      uint32_t* table = tables.Begin(blocks_of(cuts[i]));
-      tables.Set(table, jobs[i].slots, 0, blocks_of(cuts[i]));
+      const Cut& cut = cuts[i];
+      jobs[i] = all_jobs[cut.job];
+      uint32_t* table = tables.Begin(end_block(cut));
+      tables.Set(table, jobs[i].slots, cut.begin * part_blocks, end_block(cut));
       jobs[i].slots = table;
+      set_part(&jobs[i], cut);
     }
     return LaunchWave(engine, op, params, jobs, cuts.size());
   });
 }
 
-// Calls fn(first, last) with the blocks of each range of the row tiles of a cut; fn returns whether
-// to go on.
-template <typename Fn>
-void ForEachMaskRange(const PrefillMask& mask,
-                      const Cut& cut,
-                      uint32_t block_tokens,
-                      const Fn& fn) {
-  for (uint32_t i = mask.range_ptr[cut.begin]; i < mask.range_ptr[cut.end]; ++i) {
-    const MaskRange& range = mask.ranges[i];
-    if (range.begin < range.end &&
-        !fn(range.begin / block_tokens, (range.end - 1) / block_tokens)) {
-      return;
+// The parts of a job's row tiles, numbered through: each of kMaskPartPanels panels of its ranges,
+// one at least.
+class TileParts {
+ public:
+  explicit TileParts(const PrefillMask& mask) : mask_(mask), first_(1) {
+    for (uint32_t tile = 0; tile < mask.num_tiles; ++tile) {
+      const uint64_t panels = device::NumRangePanels(mask, tile);
+      const uint64_t parts = CeilDiv<uint64_t>(panels, device::kMaskPartPanels);
+      first_.push_back(first_.back() + static_cast<uint32_t>(std::max<uint64_t>(parts, 1)));
     }
   }
-}
+
+  uint32_t size() const { return first_.back(); }
+  // The first part of a tile.
+  uint32_t first(uint32_t tile) const { return first_[tile]; }
+  uint32_t TileOf(uint32_t part) const {
+    return static_cast<uint32_t>(std::upper_bound(first_.begin(), first_.end(), part) -
+                                 first_.begin() - 1);
+  }
+
+  // Calls fn(first, last) with runs of panels of a part until fn returns false.
+  template <typename Fn>
+  void ForEachRun(uint32_t part, const Fn& fn) const {
+    const uint32_t tile = TileOf(part);
+    const uint64_t begin = uint64_t{part - first_[tile]} * device::kMaskPartPanels;
+    const uint64_t end = begin + device::kMaskPartPanels;
+    uint64_t number = 0;  // of the run's first panel
+    device::ForEachPanelRun(mask_, tile, [&](uint32_t first, uint32_t last) {
+      const uint64_t behind = number + (last - first + 1);
+      bool more = true;
+      if (behind > begin && number < end) {
+        const uint64_t from = first + (std::max(begin, number) - number);
+        const uint64_t to = first + (std::min(end, behind) - number) - 1;
+        more = fn(static_cast<uint32_t>(from), static_cast<uint32_t>(to));
+      }
+      number = behind;
+      return more && number < end;
+    });
+  }
+
+ private:
+  PrefillMask mask_;
+  std::vector<uint32_t> first_;
+};
 
 // The row tiles of a cut as a job of their own; slots are still the job's.
 device::SparsePrefillJob TilesOf(const device::SparsePrefillParams& params, const Cut& cut) {
@@ -82,6 +121,46 @@ device::SparsePrefillJob TilesOf(const device::SparsePrefillParams& params, cons
   return job;
 }
 
+struct TileCut {
+  const device::SparsePrefillParams& params;
+  const TileParts& parts;
+  Cut cut;  // of parts
+  uint32_t* table;
+  uint32_t head_dim;
+};
+
+// Adds the jobs of a cut: whole tiles as one, and a tile that is in it in part by itself.
+Status AddTileJobs(const TileCut& from,
+                   PartStates* states,
+                   std::vector<device::SparsePrefillJob>* jobs) {
+  const TileParts& parts = from.parts;
+  const uint32_t num_tiles = from.params.jobs[from.cut.job].mask.num_tiles;
+  for (uint32_t part = from.cut.begin; part < from.cut.end;) {
+    const uint32_t tile = parts.TileOf(part);
+    uint32_t end = tile;
+    if (part == parts.first(tile)) {
+      while (end < num_tiles && parts.first(end + 1) <= from.cut.end) {
+        ++end;
+      }
+    }
+    if (end > tile) {
+      jobs->push_back(TilesOf(from.params, {from.cut.job, tile, end}));
+      part = parts.first(end);
+    } else {
+      jobs->push_back(TilesOf(from.params, {from.cut.job, tile, tile + 1}));
+      device::SparsePrefillJob& job = jobs->back();
+      const uint64_t floats = device::PrefillStateFloats(kRowTile, job.num_heads, from.head_dim);
+      HIPATTN_ASSIGN_OR_RETURN(job.state, states->Of(part == parts.first(tile), floats));
+      const uint32_t behind = std::min(from.cut.end, parts.first(tile + 1));
+      job.panel_begin = (part - parts.first(tile)) * device::kMaskPartPanels;
+      job.panel_end = (behind - parts.first(tile)) * device::kMaskPartPanels;
+      part = behind;
+    }
+    jobs->back().slots = from.table;
+  }
+  return Status::Ok();
+}
+
 }  // namespace
 
 Status RunOverBlocks(EngineState& engine, device::SparsePrefillParams params) {
@@ -95,38 +174,49 @@ Status RunOverBlocks(EngineState& engine, device::SparsePrefillParams params) {
     return CeilDiv<uint64_t>(uint64_t{job.first_pos} + job.num_rows, block_tokens);
   };
   Waves waves(engine);
+  std::vector<TileParts> parts;
   for (uint32_t i = 0; i < params.num_jobs; ++i) {
-    waves.Add(i, CeilDiv(params.jobs[i].num_rows, kRowTile), 1);
+    parts.emplace_back(params.jobs[i].mask);
+    waves.Add(i, parts[i].size(), 1);
   }
+  const auto for_each_range = [&](const Cut& cut, const auto& fn) {
+    for (uint32_t part = cut.begin; part < cut.end; ++part) {
+      parts[cut.job].ForEachRun(part, [&](uint32_t first, uint32_t last) {
+        return fn(first * device::kPanelTokens / block_tokens,
+                  last * device::kPanelTokens / block_tokens);
+      });
+    }
+  };
   const auto pin = [&](const Cut& cut, offload::BlockLease* lease) -> Result<bool> {
-    const device::SparsePrefillJob& job = params.jobs[cut.job];
     Result<bool> fits = true;
-    ForEachMaskRange(job.mask, cut, block_tokens, [&](uint32_t first, uint32_t last) {
-      fits = PinAll({job.slots + first, last - first + 1}, Use::kRead, lease);
+    for_each_range(cut, [&](uint32_t first, uint32_t last) {
+      fits = PinAll({params.jobs[cut.job].slots + first, last - first + 1}, Use::kRead, lease);
       return fits.ok() && *fits;
     });
     return fits;
   };
+  PartStates states(engine);
   return waves.Run(pin, [&](std::span<const Cut> cuts) -> Status {
-    HIPATTN_ASSIGN_OR_RETURN(device::SparsePrefillJob * jobs,
-                             LaunchJobs<device::SparsePrefillJob>(engine, cuts.size()));
     SlotTables tables(engine);
     uint64_t entries = 0;
     for (const Cut& cut : cuts) {
       entries += blocks_of(cut);
     }
     HIPATTN_RETURN_IF_ERROR(tables.Reserve(entries));
-    for (size_t i = 0; i < cuts.size(); ++i) {
-      uint32_t* table = tables.Begin(blocks_of(cuts[i]));
-      const device::SparsePrefillJob& job = params.jobs[cuts[i].job];
-      ForEachMaskRange(job.mask, cuts[i], block_tokens, [&](uint32_t first, uint32_t last) {
-        tables.Set(table, job.slots, first, last + 1);
+    std::vector<device::SparsePrefillJob> cut_jobs;
+    for (const Cut& cut : cuts) {
+      uint32_t* table = tables.Begin(blocks_of(cut));
+      for_each_range(cut, [&](uint32_t first, uint32_t last) {
+        tables.Set(table, params.jobs[cut.job].slots, first, last + 1);
         return true;
       });
-      jobs[i] = TilesOf(params, cuts[i]);
-      jobs[i].slots = table;
+      HIPATTN_RETURN_IF_ERROR(AddTileJobs(
+          {params, parts[cut.job], cut, table, engine.options.head_dim}, &states, &cut_jobs));
     }
-    return LaunchWave(engine, engine.device->ops().sparse_prefill, params, jobs, cuts.size());
+    HIPATTN_ASSIGN_OR_RETURN(device::SparsePrefillJob * jobs,
+                             LaunchJobs<device::SparsePrefillJob>(engine, cut_jobs.size()));
+    std::copy(cut_jobs.begin(), cut_jobs.end(), jobs);
+    return LaunchWave(engine, engine.device->ops().sparse_prefill, params, jobs, cut_jobs.size());
   });
 }
 
@@ -193,15 +283,31 @@ Status RunOverBlocks(EngineState& engine, device::PackParams params) {
 }
 
 Status RunOverBlocks(EngineState& engine, device::LinesParams params) {
+  const device::Op<device::LinesParams> op = engine.device->ops().estimate_lines;
   if (engine.cache == nullptr) {
     params.pool = engine.pool.view();
-    return LaunchAndSync(engine, engine.device->ops().estimate_lines, params);
+    return LaunchAndSync(engine, op, params);
   }
-  return RunWhole(engine,
-                  engine.device->ops().estimate_lines,
-                  params,
-                  params.jobs,
-                  [](const device::LinesJob& job) { return job.first_pos + job.num_rows; });
+  const auto in_parts = [&](device::LinesStep step) {
+    params.step = step;
+    return RunKeyParts(engine,
+                       op,
+                       params,
+                       params.jobs,
+                       device::kLinesSegment,
+                       [](device::LinesJob* job, const Cut& cut) {
+                         job->segment_begin = cut.begin;
+                         job->segment_end = cut.end;
+                       });
+  };
+  const auto at_once = [&](device::LinesStep step) {  // reads no keys
+    params.step = step;
+    return LaunchWave(engine, op, params, params.jobs, params.num_jobs);
+  };
+  HIPATTN_RETURN_IF_ERROR(in_parts(device::LinesStep::kSums));
+  HIPATTN_RETURN_IF_ERROR(at_once(device::LinesStep::kLse));
+  HIPATTN_RETURN_IF_ERROR(in_parts(device::LinesStep::kLines));
+  return at_once(device::LinesStep::kSlash);
 }
 
 Status RunOverBlocks(EngineState& engine, device::PoolParams params) {
@@ -253,15 +359,20 @@ Status RunOverBlocks(EngineState& engine, device::PoolParams params) {
 }
 
 Status RunOverBlocks(EngineState& engine, device::AntidiagonalParams params) {
+  const device::Op<device::AntidiagonalParams> op = engine.device->ops().score_antidiagonals;
   if (engine.cache == nullptr) {
     params.pool = engine.pool.view();
-    return LaunchAndSync(engine, engine.device->ops().score_antidiagonals, params);
+    return LaunchAndSync(engine, op, params);
   }
-  return RunWhole(engine,
-                  engine.device->ops().score_antidiagonals,
-                  params,
-                  params.jobs,
-                  [](const device::AntidiagonalJob& job) { return job.first_pos + job.num_rows; });
+  return RunKeyParts(engine,
+                     op,
+                     params,
+                     params.jobs,
+                     device::kAntidiagonalPartKeys,
+                     [](device::AntidiagonalJob* job, const Cut& cut) {
+                       job->key_begin = cut.begin * device::kAntidiagonalPartKeys;
+                       job->key_end = cut.end * device::kAntidiagonalPartKeys;
+                     });
 }
 
 }  // namespace hipattn::engine

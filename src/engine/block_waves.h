@@ -25,6 +25,11 @@ namespace hipattn::engine {
 
 // Blocks of a cut, so that the least budget holds one: a split of a decode list.
 inline constexpr uint32_t kCutBlocks = device::kPieceBlocks * device::kSplitPieces;
+// And what the ops of a prefill by masks read at once: a part of a row tile, whose panels may all
+// lie in blocks of their own, or a segment of keys.
+inline constexpr uint32_t kMaskCutBlocks = 256;
+static_assert(kMaskCutBlocks >= device::kMaskPartPanels &&
+              kMaskCutBlocks * device::kPanelTokens >= device::kLinesSegment);
 
 // The units [begin, end) of a job: blocks, ranges, tokens or tiles, as the op counts them.
 struct Cut {

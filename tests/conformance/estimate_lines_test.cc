@@ -156,6 +156,47 @@ TEST_P(EstimateLines, T20BitsDoNotDependOnThreadsNorBatch) {
   EXPECT_TRUE(SameBits(lines[0].slash, want.slash));
 }
 
+// The keys of a part alone, and the steps one by one.
+TEST_P(EstimateLines, PartsGiveTheBitsOfTheWhole) {
+  for (const uint32_t rows : {70U, 4200U}) {
+    Case test({DType::kF16, 8, 32}, 8300, rows);
+    const Lines want = test.Run(table(), context(2));
+    const uint32_t nan_block = test.pool.TakeSlot();  // never written
+    for (const uint32_t segments : {1U, 2U}) {
+      Lines got;
+      std::vector<float> workspace;
+      device::LinesJob job = test.Job(&got, &workspace);
+      std::vector<uint32_t> slots(test.text.slots.size(), nan_block);
+      job.slots = slots.data();
+      device::LinesParams params = test.Params(&job, 1);
+      const auto in_parts = [&](device::LinesStep step) {
+        params.step = step;
+        for (uint32_t begin = 0; begin < 3; begin += segments) {
+          job.segment_begin = begin;
+          job.segment_end = begin + segments;
+          for (size_t block = 0; block < slots.size(); ++block) {
+            const bool given = block >= begin * 128 && block < (begin + segments) * 128;
+            slots[block] = given ? test.text.slots[block] : nan_block;
+          }
+          table().estimate_lines(context(2), params);
+        }
+      };
+      const auto at_once = [&](device::LinesStep step) {
+        params.step = step;
+        std::fill(slots.begin(), slots.end(), nan_block);
+        table().estimate_lines(context(2), params);
+      };
+      in_parts(device::LinesStep::kSums);
+      at_once(device::LinesStep::kLse);
+      in_parts(device::LinesStep::kLines);
+      at_once(device::LinesStep::kSlash);
+      EXPECT_TRUE(SameBits(got.vertical, want.vertical));
+      EXPECT_TRUE(SameBits(got.slash, want.slash));
+      EXPECT_TRUE(SameBits(got.lse, want.lse));
+    }
+  }
+}
+
 // Keys behind the last row may be anything, and so may those a row does not see.
 TEST_P(EstimateLines, WhatComesAfterTheRowsChangesNothing) {
   Case test({DType::kF32, 64, 16}, 200, 64);

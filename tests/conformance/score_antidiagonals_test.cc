@@ -17,6 +17,7 @@
 
 #include <limits>
 #include <numeric>
+#include <utility>
 #include <vector>
 
 namespace hipattn::testing {
@@ -97,6 +98,32 @@ TEST_P(ScoreAntidiagonals, MassIsThatOfTheRowsAndCausal) {
     })) << block;
   }
   EXPECT_TRUE(SameBits(test.Run(table(), context(1)), mass));
+}
+
+// The keys of a part alone.
+TEST_P(ScoreAntidiagonals, PartsGiveTheBitsOfTheWhole) {
+  for (const uint32_t stride : {8U, 16U}) {
+    const Case test({DType::kBf16, 16, 16}, 1700, 900, stride);
+    const std::vector<float> want = test.Run(table(), context(2));
+    const uint32_t nan_block = test.pool.TakeSlot();  // never written
+    std::vector<float> got(want.size(), kNan);
+    std::vector<float> workspace(device::AntidiagonalWorkspaceFloats(1700, 900, stride, 16), kNan);
+    std::vector<uint32_t> slots(test.text.slots.size());
+    device::AntidiagonalJob job = {
+        slots.data(), test.q.data(), 800, 900, got.data(), workspace.data()};
+    for (const auto& [begin, end] :
+         std::vector<std::pair<uint32_t, uint32_t>>{{0, 512}, {512, 1536}, {1536, 2048}}) {
+      job.key_begin = begin;
+      job.key_end = end;
+      for (uint32_t block = 0; block < slots.size(); ++block) {
+        const bool given = block >= begin / 16 && block < end / 16;
+        slots[block] = given ? test.text.slots[block] : nan_block;
+      }
+      table().score_antidiagonals(
+          context(2), {test.pool.pool(), &job, 1, test.row_stride, stride, Case::kScale});
+    }
+    EXPECT_TRUE(SameBits(got, want));
+  }
 }
 
 TEST_P(ScoreAntidiagonals, NoJobs) {

@@ -7,6 +7,7 @@
 // The error of a result is that of dense_prefill (tests/support/attention_bound.h): the sums are
 // those of at most as many keys, and a bias of a mean is one more rounding of a score.
 #include "base/status.h"
+#include "device/range_panels.h"
 #include "tests/support/attention_bound.h"
 #include "tests/support/compare.h"
 #include "tests/support/kv_fixture.h"
@@ -17,6 +18,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <cstring>
 #include <limits>
 #include <numeric>
 #include <vector>
@@ -40,6 +42,7 @@ struct Case {
         num_rows(tokens - first),
         pool(shape, BlocksFor(tokens, shape.block_tokens) + 1, seed),
         text(pool.MakeText(tokens)),
+        unwritten(pool.TakeSlot()),
         row_stride(uint64_t{heads} * shape.head_dim + 8),
         scale(1.0F / std::sqrt(static_cast<float>(shape.head_dim))),
         q(pool.random().Normals(num_rows * row_stride)) {}
@@ -75,6 +78,57 @@ struct Case {
                                           panel.data(),
                                           means};
     table.sparse_prefill(context, Params(&job, 1));
+    outputs.out = Widen(out.data(), out_dtype, num_rows * row_stride);
+    return outputs;
+  }
+
+  // One row tile; parts that end at the panels `cuts` and at the last.
+  Outputs RunParts(const device::OpTable& table,
+                   const device::OpContext& context,
+                   const TestMask& mask,
+                   const std::vector<uint32_t>& cuts) const {
+    const std::vector<std::byte> panel = Pack(table, context, mask);
+    std::vector<std::byte> out(num_rows * row_stride * DTypeBytes(out_dtype), std::byte{0xff});
+    Outputs outputs;
+    outputs.lse.assign(size_t{num_rows} * (num_heads + 1), kNan);
+    AlignedBytes state(device::PrefillStateFloats(kRowTile, num_heads, shape.head_dim) *
+                       sizeof(float));
+    std::memset(state.data(), 0xff, state.size());
+    const auto num_panels = static_cast<uint32_t>(device::NumRangePanels(mask.mask(), 0));
+    EXPECT_GT(num_panels, cuts.back());
+    for (size_t i = 0; i <= cuts.size(); ++i) {
+      const uint32_t begin = i == 0 ? 0 : cuts[i - 1];
+      const uint32_t end = i == cuts.size() ? num_panels : cuts[i];
+      std::vector<uint32_t> slots(text.slots.size(), unwritten);
+      uint32_t number = 0;
+      device::ForEachPanelRun(mask.mask(), 0, [&](uint32_t first, uint32_t last) {
+        for (uint32_t i_panel = first; i_panel <= last; ++i_panel, ++number) {
+          if (number >= begin && number < end) {
+            slots[i_panel] = text.slots[i_panel];  // blocks of 16
+          }
+        }
+        return true;
+      });
+      for (const uint32_t column : mask.columns()) {  // which the reference reads
+        if (end == num_panels) {
+          slots[column / 16] = text.slots[column / 16];
+        }
+      }
+      const device::SparsePrefillJob job = {slots.data(),
+                                            q.data(),
+                                            out.data(),
+                                            outputs.lse.data(),
+                                            first_pos,
+                                            num_rows,
+                                            num_heads,
+                                            mask.mask(),
+                                            panel.data(),
+                                            {},
+                                            state.floats(),
+                                            begin,
+                                            end};
+      table.sparse_prefill(context, Params(&job, 1));
+    }
     outputs.out = Widen(out.data(), out_dtype, num_rows * row_stride);
     return outputs;
   }
@@ -124,6 +178,7 @@ struct Case {
   uint32_t num_heads, first_pos, num_rows;
   KvPool pool;
   Text text;
+  uint32_t unwritten;  // a slot full of NaN
   uint64_t row_stride;
   float scale;
   float softcap = 0;
@@ -356,6 +411,51 @@ TEST_P(SparsePrefill, T20BitsDoNotDependOnThreadsNorBatchNorHeads) {
   }
   EXPECT_TRUE(SameBits(out, want.out));
   EXPECT_TRUE(SameBits(lse, want.lse));
+}
+
+// One row tile in parts, each of which has the blocks of its own panels alone.
+TEST_P(SparsePrefill, PartsGiveTheBitsOfTheWhole) {
+  constexpr uint32_t kTokens = 9000;
+  const auto ranges = [](uint32_t kind, uint32_t limit) {
+    std::vector<MaskRange> all;
+    switch (kind) {
+      case 0:
+        return std::vector<MaskRange>{{3, limit, 0}};
+      case 1:  // some share panels, some end within one
+        for (uint32_t begin = 5; begin + 40 < limit; begin += 24) {
+          all.push_back({begin, begin + 1 + begin % 23, 0});
+        }
+        return all;
+      default:
+        return std::vector<MaskRange>{{0, 3005, 0}, {3005, limit, 1}};
+    }
+  };
+  for (uint32_t kind = 0; kind < 3; ++kind) {
+    for (const uint32_t head_dim : {64U, 136U}) {
+      SCOPED_TRACE(StrCat("mask ", kind, ", head_dim ", head_dim));
+      const bool is_reference = &table() == &reference();
+      const uint32_t rows = is_reference ? 5 : 50;  // it takes its time
+      Case test({DType::kBf16, head_dim, 16}, head_dim == 64 ? 5 : 1, kTokens, kTokens - rows);
+      test.skip_threshold = kind == 1 ? 1e-4F : 0.0F;
+      const TestMask mask(
+          kTokens - rows,
+          rows,
+          [&](uint32_t, uint32_t limit) { return ranges(kind, limit); },
+          kind == 0 ? std::vector<uint32_t>{0, 2} : std::vector<uint32_t>{},
+          5990);
+      const Outputs want = test.Run(table(), context(2), mask);
+      for (const std::vector<uint32_t>& cuts :
+           std::vector<std::vector<uint32_t>>{{256}, {512}, {256, 512}}) {
+        const Outputs got = test.RunParts(table(), context(2), mask, cuts);
+        if (is_reference) {  // whose parts are merged in f64
+          ExpectNear(test, got, want);
+        } else {
+          EXPECT_TRUE(SameBits(got.out, want.out));
+          EXPECT_TRUE(SameBits(got.lse, want.lse));
+        }
+      }
+    }
+  }
 }
 
 // A row's bits depend on its tile's part of the mask alone.

@@ -197,11 +197,26 @@ TEST(Tiers, PrefillModes) {
     test.attention.prefill_mode = mode;
     test.attention.window_tokens = 128;
     test.chunk = 2048;
-    test.tokens = 4096;
+    test.tokens = 6144;
     test.steps = 1;
     test.engine.num_layers = 1;
     ExpectSameText(test);
   }
+}
+
+// The last rows' tiles name 330 panels each, more than the device has room for.
+TEST(Tiers, MasksThatNameMoreThanTheDeviceHolds) {
+  TierCase test;
+  test.attention.prefill_mode = HIPATTN_PREFILL_A_SHAPE;
+  test.attention.window_tokens = 5200;
+  test.chunk = 2048;
+  test.tokens = 6144;
+  test.steps = 1;
+  test.engine.num_layers = 1;
+  const hipattn_memory_need_t need = NeedOf(test, test.tokens + test.steps);
+  // docs/offload.md: 256 blocks of 4 KB, a last block per head, in slabs of 256 KB.
+  EXPECT_EQ(need.device_bytes_min - need.device_index_bytes, 5 * kSlab);
+  ExpectSameText(test);
 }
 
 TEST(Tiers, PositionsBeyondTheTrainedLength) {

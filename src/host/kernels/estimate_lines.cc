@@ -65,11 +65,17 @@ int64_t FirstDiagonal(const device::LinesJob& job) {
   return RoundUpTo(static_cast<int>(job.num_rows), kTileRows) + kFrontRoom;
 }
 
+// The segments of a job that this launch is about.
+uint64_t EndSegment(const device::LinesJob& job) {
+  const uint64_t all = NumSegments(job);
+  return job.segment_end < all ? job.segment_end : all;
+}
+
 Task MakeTask(const device::LinesParams& params, uint64_t most_segments, uint64_t number) {
   const device::LinesJob& job = params.jobs[number / most_segments];
-  const uint64_t segment = number % most_segments;
+  const uint64_t segment = job.segment_begin + number % most_segments;
   Task task = {};
-  if (segment < NumSegments(job)) {
+  if (segment < EndSegment(job)) {
     task.params = &params;
     task.job = &job;
     task.begin = static_cast<int64_t>(segment) * kSegment;
@@ -247,33 +253,45 @@ void MergeDiagonals(const device::LinesJob& job) {
 }  // namespace
 
 void EstimateLines(const device::OpContext& context, const device::LinesParams& params) {
+  using device::LinesStep;
   uint64_t most_segments = 0;
   uint64_t keys = 0;
   for (uint32_t job_idx = 0; job_idx < params.num_jobs; ++job_idx) {
-    const uint64_t segments = NumSegments(params.jobs[job_idx]);
+    const device::LinesJob& job = params.jobs[job_idx];
+    const uint64_t segments = EndSegment(job) - job.segment_begin;
     most_segments = segments > most_segments ? segments : most_segments;
-    keys += NumKeys(params.jobs[job_idx]);
+    keys += NumKeys(job);
   }
-  const uint64_t num_tasks = most_segments * params.num_jobs;
+  const auto does = [&](LinesStep step) {
+    return params.step == LinesStep::kAll || params.step == step;
+  };
   WithTag(params.pool.kv_dtype, [&](auto tag) {
-    device::ParallelFor(*context.executor, num_tasks, [&](size_t number) {
-      const Task task = MakeTask(params, most_segments, number);
-      if (task.job != nullptr) {
-        Scratch scratch;
-        ForEachTile(tag, task, &scratch, [&](int64_t tile, int first_row, int num_rows) {
-          FoldSums(task, tile, first_row, num_rows, &scratch);
+    const auto for_each_segment = [&](const auto& run) {
+      device::ParallelFor(*context.executor, most_segments * params.num_jobs, [&](size_t number) {
+        const Task task = MakeTask(params, most_segments, number);
+        if (task.job != nullptr) {
+          Scratch scratch;
+          run(task, &scratch);
+        }
+      });
+    };
+    if (does(LinesStep::kSums)) {
+      for_each_segment([&](const Task& task, Scratch* scratch) {
+        ForEachTile(tag, task, scratch, [&](int64_t tile, int first_row, int num_rows) {
+          FoldSums(task, tile, first_row, num_rows, scratch);
         });
-      }
-    });
-    RunTasks(context, params.num_jobs, keys, [&](size_t job) { MergeSums(params.jobs[job]); });
-    device::ParallelFor(*context.executor, num_tasks, [&](size_t number) {
-      const Task task = MakeTask(params, most_segments, number);
-      if (task.job != nullptr) {
-        Scratch scratch;
-        AddLines(tag, task, &scratch);
-      }
-    });
-    RunTasks(context, params.num_jobs, keys, [&](size_t job) { MergeDiagonals(params.jobs[job]); });
+      });
+    }
+    if (does(LinesStep::kLse)) {
+      RunTasks(context, params.num_jobs, keys, [&](size_t job) { MergeSums(params.jobs[job]); });
+    }
+    if (does(LinesStep::kLines)) {
+      for_each_segment([&](const Task& task, Scratch* scratch) { AddLines(tag, task, scratch); });
+    }
+    if (does(LinesStep::kSlash)) {
+      RunTasks(
+          context, params.num_jobs, keys, [&](size_t job) { MergeDiagonals(params.jobs[job]); });
+    }
   });
 }
 

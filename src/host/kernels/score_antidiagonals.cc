@@ -189,8 +189,14 @@ void AddShares(const Task& task, int cell) {
 void RunTask(const Task& task) {
   PackRows(task);
   const auto seen = static_cast<uint64_t>(SeenCells(task, task.num_cells - 1));
-  for (uint64_t first = 0; first < seen; first += kCells) {
+  const uint64_t begin = task.job->key_begin / task.params->stride;
+  const uint64_t part_end = task.job->key_end / task.params->stride;
+  const bool last = task.job->key_end >= NumKeys(task);
+  for (uint64_t first = begin; first < seen && (last || first < part_end); first += kCells) {
     ScoreCells(task, first);
+  }
+  if (!last) {
+    return;
   }
   const uint64_t num_blocks = NumBlocks(task);
   const uint64_t rows = static_cast<uint64_t>(task.num_cells) * static_cast<uint64_t>(task.stride);

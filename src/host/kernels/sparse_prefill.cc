@@ -47,6 +47,7 @@ struct Scratch {
   bool windowed;  // rows see keys of their window alone
   bool visible;   // every row may see every lane, wherever it lies
   RowSpan spans[kTileRows];
+  uint32_t panels;  // of the ranges, so far
 };
 
 // What does not change within a task.
@@ -68,6 +69,47 @@ struct Task {
   }
 };
 
+// What a vector's state holds: o of padded_dim, sums of kLanes, the maximum.
+struct StatePlace {
+  float* o;
+  float* sums;
+  float* max;
+};
+
+StatePlace StateOf(const Task& task, int vector) {
+  const uint64_t floats = device::PrefillStateFloats(1, 1, task.params->pool.head_dim);
+  const uint64_t first = uint64_t{task.first_head} * kTileRows;
+  float* o = task.job->state + (first + static_cast<uint64_t>(vector)) * floats;
+  return {o, o + floats - 32, o + floats - 16};
+}
+
+void LoadState(const Task& task, Scratch* scratch) {
+  for (int vector = 0; vector < task.num_heads * kTileRows; ++vector) {
+    const StatePlace state = StateOf(task, vector);
+    for (int dim = 0; dim < task.padded_dim; dim += kLanes) {
+      Store(scratch->o + vector * task.padded_dim + dim, Load(state.o + dim));
+    }
+    Store(scratch->sums + vector * kLanes, Load(state.sums));
+    scratch->max[vector] = *state.max;
+  }
+}
+
+void SaveState(const Task& task, const Scratch* scratch) {
+  for (int vector = 0; vector < task.num_heads * kTileRows; ++vector) {
+    const StatePlace state = StateOf(task, vector);
+    for (int dim = 0; dim < task.padded_dim; dim += kLanes) {
+      Store(state.o + dim, Load(scratch->o + vector * task.padded_dim + dim));
+    }
+    Store(state.sums, Load(scratch->sums + vector * kLanes));
+    *state.max = scratch->max[vector];
+  }
+}
+
+bool IsInPart(const Task& task, uint32_t panel) {
+  return task.job->state == nullptr ||
+         (panel >= task.job->panel_begin && panel < task.job->panel_end);
+}
+
 void StartTask(const Task& task, Scratch* scratch) {
   const device::SparsePrefillParams& params = *task.params;
   const float factor = params.softcap > 0 ? params.scale / params.softcap : params.scale;
@@ -88,10 +130,14 @@ void StartTask(const Task& task, Scratch* scratch) {
   for (int i = 0; i < task.num_heads * kTileRows * task.padded_dim; i += kLanes) {
     Store(scratch->o + i, Zero());
   }
+  if (task.job->state != nullptr && task.job->panel_begin > 0) {
+    LoadState(task, scratch);
+  }
   scratch->lanes = 0;
   scratch->biased = false;
   scratch->windowed = false;
   scratch->visible = false;
+  scratch->panels = 0;
 }
 
 // Which lanes of the tile each row sees; whether it is all of them for all rows.
@@ -433,7 +479,13 @@ void FoldRanges(Tag tag, const Task& task, LoosePanel<Tag>* loose, Scratch* scra
           return ColumnInterval{mask.ranges[i].begin, mask.ranges[i].end};
         },
         [&](uint64_t panel, uint32_t active) {
-          AddKeys(tag, task, panel, active, loose, scratch);
+          if (scratch->panels % device::kMaskPartPanels == 0) {
+            FlushLoose(tag, task, loose, scratch);
+            FoldTile(task, scratch);
+          }
+          if (IsInPart(task, scratch->panels++)) {
+            AddKeys(tag, task, panel, active, loose, scratch);
+          }
         });
     FlushLoose(tag, task, loose, scratch);
     first = end;
@@ -528,6 +580,10 @@ void RunTask(Tag tag, const Task& task) {
   LoosePanel<Tag> loose;
   loose.lanes = 0;
   FoldRanges(tag, task, &loose, &scratch);
+  if (task.job->state != nullptr && task.job->panel_end < scratch.panels) {
+    SaveState(task, &scratch);
+    return;
+  }
   FoldColumns(tag, task, &loose, &scratch);
   if (task.job->means.panel != nullptr) {
     FoldMeans(task, &scratch);

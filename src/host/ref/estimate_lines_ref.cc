@@ -1,5 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // SPDX-FileCopyrightText: The hipattn authors
+#include "base/int_math.h"
+#include "host/ref/log_sum.h"
 #include "host/ref/ref_kv.h"
 #include "host/ref/reference_table.h"
 
@@ -10,15 +12,17 @@
 namespace hipattn::host::ref {
 namespace {
 
-// The capped scores of row `row` against its keys.
+// The capped scores of row `row` against its keys in [begin, end).
 std::vector<double> ScoresOf(const device::LinesParams& params,
                              const device::LinesJob& job,
-                             uint32_t row) {
+                             uint32_t row,
+                             uint32_t begin,
+                             uint32_t end) {
   const device::BlockPool& pool = params.pool;
   const float* q = job.q + row * params.q_row_stride;
   std::vector<double> scores;
   std::vector<float> k(pool.head_dim);
-  for (uint32_t key = 0; key <= job.first_pos + row; ++key) {
+  for (uint32_t key = begin; key < end && key <= job.first_pos + row; ++key) {
     ReadToken(pool, job.slots[key / pool.block_tokens], key % pool.block_tokens, k.data(), nullptr);
     double dot = 0;
     for (uint32_t dim = 0; dim < pool.head_dim; ++dim) {
@@ -31,31 +35,75 @@ std::vector<double> ScoresOf(const device::LinesParams& params,
   return scores;
 }
 
+uint32_t NumKeys(const device::LinesJob& job) {
+  return job.first_pos + job.num_rows;
+}
+
+// Calls fn(segment, first key, last key + 1) for those of this launch.
+template <typename Fn>
+void ForEachSegment(const device::LinesJob& job, const Fn& fn) {
+  const uint32_t all = CeilDiv(NumKeys(job), device::kLinesSegment);
+  for (uint32_t segment = job.segment_begin; segment < std::min(all, job.segment_end); ++segment) {
+    const uint32_t begin = segment * device::kLinesSegment;
+    fn(segment, begin, std::min(begin + device::kLinesSegment, NumKeys(job)));
+  }
+}
+
+void AddSums(const device::LinesParams& params, const device::LinesJob& job) {
+  ForEachSegment(job, [&](uint32_t segment, uint32_t begin, uint32_t end) {
+    for (uint32_t row = 0; row < job.num_rows; ++row) {
+      job.workspace[segment * job.num_rows + row] =
+          static_cast<float>(LogSum(ScoresOf(params, job, row, begin, end)));
+    }
+  });
+}
+
+void MergeSums(const device::LinesJob& job) {
+  for (uint32_t row = 0; row < job.num_rows; ++row) {
+    std::vector<double> parts;
+    for (uint32_t key = 0; key < NumKeys(job); key += device::kLinesSegment) {
+      parts.push_back(double{job.workspace[key / device::kLinesSegment * job.num_rows + row]});
+    }
+    job.lse[row] = static_cast<float>(LogSum(parts));
+  }
+}
+
+void AddLines(const device::LinesParams& params, const device::LinesJob& job) {
+  ForEachSegment(job, [&](uint32_t segment, uint32_t begin, uint32_t end) {
+    std::vector<double> vertical(end - begin);
+    std::vector<double> slash(NumKeys(job));
+    for (uint32_t row = 0; row < job.num_rows; ++row) {
+      const std::vector<double> scores = ScoresOf(params, job, row, begin, end);
+      for (uint32_t i = 0; i < scores.size(); ++i) {
+        const double weight = std::exp(scores[i] - double{job.lse[row]});
+        vertical[i] += weight;
+        slash[job.first_pos + row - begin - i] += weight;
+      }
+    }
+    for (uint32_t key = begin; key < end; ++key) {
+      job.vertical[key] = static_cast<float>(vertical[key - begin]);
+    }
+    for (uint32_t i = 0; i < NumKeys(job); ++i) {
+      job.slash[i] = static_cast<float>(slash[i]) + (segment == 0 ? 0.0F : job.slash[i]);
+    }
+  });
+}
+
 }  // namespace
 
 void EstimateLines(const device::OpContext&, const device::LinesParams& params) {
+  using device::LinesStep;
+  const bool all = params.step == LinesStep::kAll;
   for (uint32_t job_idx = 0; job_idx < params.num_jobs; ++job_idx) {
     const device::LinesJob& job = params.jobs[job_idx];
-    const uint32_t num_keys = job.first_pos + job.num_rows;
-    std::vector<double> vertical(num_keys);
-    std::vector<double> slash(num_keys);
-    for (uint32_t row = 0; row < job.num_rows; ++row) {
-      const std::vector<double> scores = ScoresOf(params, job, row);
-      const double max = *std::max_element(scores.begin(), scores.end());
-      double sum = 0;
-      for (const double score : scores) {
-        sum += std::exp(score - max);
-      }
-      for (uint32_t key = 0; key < scores.size(); ++key) {
-        const double weight = std::exp(scores[key] - max) / sum;
-        vertical[key] += weight;
-        slash[job.first_pos + row - key] += weight;
-      }
-      job.lse[row] = static_cast<float>(max + std::log(sum));
+    if (all || params.step == LinesStep::kSums) {
+      AddSums(params, job);
     }
-    for (uint32_t i = 0; i < num_keys; ++i) {
-      job.vertical[i] = static_cast<float>(vertical[i]);
-      job.slash[i] = static_cast<float>(slash[i]);
+    if (all || params.step == LinesStep::kLse) {
+      MergeSums(job);
+    }
+    if (all || params.step == LinesStep::kLines) {
+      AddLines(params, job);
     }
   }
 }

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // SPDX-FileCopyrightText: The hipattn authors
 #include "base/int_math.h"
+#include "host/ref/log_sum.h"
 #include "host/ref/ref_kv.h"
 #include "host/ref/reference_table.h"
 
@@ -32,34 +33,59 @@ double CellScore(const device::AntidiagonalParams& params,
   return dot * double{params.scale} / params.stride;
 }
 
+uint32_t NumKeys(const device::AntidiagonalJob& job) {
+  return job.first_pos + job.num_rows;
+}
+
+// Logs of the sums of exp of the scores by row cell and block of keys of this part.
+void AddPart(const device::AntidiagonalParams& params, const device::AntidiagonalJob& job) {
+  const uint32_t num_blocks = CeilDiv(NumKeys(job), device::kAntidiagonalBlock);
+  const uint32_t end_block =
+      CeilDiv(std::min(job.key_end, NumKeys(job)), device::kAntidiagonalBlock);
+  const uint32_t block_cells = device::kAntidiagonalBlock / params.stride;
+  for (uint32_t cell = 0; cell < CeilDiv(job.num_rows, params.stride); ++cell) {
+    const uint32_t row_end = std::min((cell + 1) * params.stride, job.num_rows);
+    const uint32_t seen = CeilDiv(job.first_pos + row_end, params.stride);
+    for (uint32_t block = job.key_begin / device::kAntidiagonalBlock; block < end_block; ++block) {
+      std::vector<double> scores;
+      for (uint32_t key = block * block_cells; key < std::min((block + 1) * block_cells, seen);
+           ++key) {
+        scores.push_back(CellScore(params, job, cell, key));
+      }
+      job.workspace[size_t{cell} * num_blocks + block] = static_cast<float>(LogSum(scores));
+    }
+  }
+}
+
+void AddShares(const device::AntidiagonalParams& params, const device::AntidiagonalJob& job) {
+  const uint32_t num_blocks = CeilDiv(NumKeys(job), device::kAntidiagonalBlock);
+  const uint32_t block_cells = device::kAntidiagonalBlock / params.stride;
+  std::vector<double> mass(size_t{CeilDiv(job.num_rows, device::kAntidiagonalBlock)} * num_blocks);
+  for (uint32_t cell = 0; cell < CeilDiv(job.num_rows, params.stride); ++cell) {
+    const float* logs = job.workspace + size_t{cell} * num_blocks;
+    const double max = double{*std::max_element(logs, logs + num_blocks)};
+    double sum = 0;
+    for (uint32_t block = 0; block < num_blocks; ++block) {
+      sum += std::exp(double{logs[block]} - max);
+    }
+    for (uint32_t block = 0; block < num_blocks; ++block) {
+      mass[size_t{cell / block_cells} * num_blocks + block] +=
+          std::exp(double{logs[block]} - max) / sum;
+    }
+  }
+  std::transform(
+      mass.begin(), mass.end(), job.mass, [](double share) { return static_cast<float>(share); });
+}
+
 }  // namespace
 
 void ScoreAntidiagonals(const device::OpContext&, const device::AntidiagonalParams& params) {
   for (uint32_t job_idx = 0; job_idx < params.num_jobs; ++job_idx) {
     const device::AntidiagonalJob& job = params.jobs[job_idx];
-    const uint32_t num_keys = job.first_pos + job.num_rows;
-    const uint32_t num_blocks = CeilDiv(num_keys, device::kAntidiagonalBlock);
-    const uint32_t block_cells = device::kAntidiagonalBlock / params.stride;
-    std::vector<double> mass(size_t{CeilDiv(job.num_rows, device::kAntidiagonalBlock)} *
-                             num_blocks);
-    for (uint32_t cell = 0; cell < CeilDiv(job.num_rows, params.stride); ++cell) {
-      const uint32_t row_end = std::min((cell + 1) * params.stride, job.num_rows);
-      std::vector<double> scores;
-      for (uint32_t key = 0; key * params.stride < job.first_pos + row_end; ++key) {
-        scores.push_back(CellScore(params, job, cell, key));
-      }
-      const double max = *std::max_element(scores.begin(), scores.end());
-      double sum = 0;
-      for (const double score : scores) {
-        sum += std::exp(score - max);
-      }
-      for (uint32_t key = 0; key < scores.size(); ++key) {
-        mass[size_t{cell / block_cells} * num_blocks + key / block_cells] +=
-            std::exp(scores[key] - max) / sum;
-      }
+    AddPart(params, job);
+    if (job.key_end >= NumKeys(job)) {
+      AddShares(params, job);
     }
-    std::transform(
-        mass.begin(), mass.end(), job.mass, [](double share) { return static_cast<float>(share); });
   }
 }
 

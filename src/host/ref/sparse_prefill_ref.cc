@@ -2,6 +2,7 @@
 // SPDX-FileCopyrightText: The hipattn authors
 //
 // Skip-softmax is left out: it may change a result by the weights it skips and no more.
+#include "device/range_panels.h"
 #include "host/ref/ref_attention.h"
 #include "host/ref/reference_table.h"
 
@@ -14,8 +15,10 @@ class RowKeys {
   RowKeys(const device::BlockPool& pool, const device::SparsePrefillJob& job, uint32_t row)
       : pool_(pool), job_(job), tile_(row / kRowTile), position_(job.first_pos + row) {
     AddRanges();
-    AddColumns();
-    AddMeans();
+    if (!job.state || job.panel_end >= device::NumRangePanels(job.mask, tile_)) {
+      AddColumns();
+      AddMeans();
+    }
   }
   const TokenRows& rows() const { return rows_; }
   size_t size() const { return rows_.bias.size(); }
@@ -25,15 +28,30 @@ class RowKeys {
     AddToken(pool_, job_.slots[key / pool_.block_tokens], key % pool_.block_tokens, &rows_);
     rows_.bias.push_back(0);
   }
+  // Ranges of a kind share the number of a panel that they share.
   void AddRanges() {
+    uint64_t number = 0;
+    const MaskRange* before = nullptr;
     for (uint32_t i = job_.mask.range_ptr[tile_]; i < job_.mask.range_ptr[tile_ + 1]; ++i) {
       const MaskRange& range = job_.mask.ranges[i];
-      for (uint32_t key = range.begin; key < range.end && key <= position_; ++key) {
-        if (range.windowed == 0 || position_ - key < job_.mask.window) {
+      for (uint32_t key = range.begin; key < range.end; ++key) {
+        const bool new_panel =
+            key == range.begin ? !SharesPanel(before, range) : key % device::kPanelTokens == 0;
+        number += new_panel ? 1 : 0;
+        if (key <= position_ && IsInPart(number - 1) &&
+            (range.windowed == 0 || position_ - key < job_.mask.window)) {
           AddKey(key);
         }
       }
+      before = range.begin < range.end ? &range : before;
     }
+  }
+  static bool SharesPanel(const MaskRange* before, const MaskRange& range) {
+    return before != nullptr && before->windowed == range.windowed &&
+           (before->end - 1) / device::kPanelTokens == range.begin / device::kPanelTokens;
+  }
+  bool IsInPart(uint64_t panel) const {
+    return job_.state == nullptr || (panel >= job_.panel_begin && panel < job_.panel_end);
   }
   // From the mask, not from the packed panel: the two ops check each other.
   void AddColumns() {
@@ -79,17 +97,22 @@ void SparsePrefill(const device::OpContext&, const device::SparsePrefillParams& 
   const RowConfig config{pool.head_dim, params.scale, params.softcap, params.out_dtype};
   for (uint32_t job_idx = 0; job_idx < params.num_jobs; ++job_idx) {
     const device::SparsePrefillJob& job = params.jobs[job_idx];
+    const bool in_parts = job.state != nullptr;
+    const bool more = in_parts && job.panel_end < device::NumRangePanels(job.mask, 0);
     for (uint32_t row = 0; row < job.num_rows; ++row) {
       const RowKeys keys(pool, job, row);
       for (uint32_t head = 0; head < job.num_heads; ++head) {
         const size_t in_head = size_t{head} * pool.head_dim;
-        AttendRow(config,
-                  job.q + row * params.q_row_stride + in_head,
-                  keys.rows(),
-                  keys.size(),
-                  job.out,
-                  row * params.out_row_stride + in_head,
-                  job.lse == nullptr ? nullptr : job.lse + row * params.lse_row_stride + head);
+        const uint64_t state = device::PrefillStateFloats(row, job.num_heads, pool.head_dim) +
+                               device::PrefillStateFloats(1, head, pool.head_dim);
+        AttendPart(config,
+                   job.q + row * params.q_row_stride + in_head,
+                   keys.rows(),
+                   keys.size(),
+                   {in_parts ? job.state + state : nullptr, job.panel_begin > 0, more},
+                   {job.out,
+                    row * params.out_row_stride + in_head,
+                    job.lse == nullptr ? nullptr : job.lse + row * params.lse_row_stride + head});
       }
     }
   }
