@@ -11,7 +11,6 @@
 #include "trace_file.h"
 
 #include <algorithm>
-#include <cmath>
 #include <filesystem>
 #include <memory>
 #include <span>
@@ -250,15 +249,6 @@ Result<std::vector<int32_t>> TokensOf(const RecordOptions& options,
   return tokens;
 }
 
-void StretchRope(float base, LlamaModel* model) {
-  for (size_t i = 0; i < model->rope_inv_freq.size(); ++i) {
-    const double exponent =
-        -2.0 * static_cast<double>(i) / static_cast<double>(model->config.rope_dim);
-    model->rope_inv_freq[i] = static_cast<float>(std::pow(static_cast<double>(base), exponent));
-  }
-  model->config.rope_theta = base;
-}
-
 }  // namespace
 
 Status RecordTrace(const RecordOptions& options) {
@@ -279,7 +269,7 @@ Status RecordTrace(const RecordOptions& options) {
     return model.status();
   }
   if (options.rope_base > 0) {
-    StretchRope(options.rope_base, &model.value());
+    model.value().SetRopeBase(options.rope_base);
   }
   const Result<std::vector<int32_t>> tokens = TokensOf(options, text.value(), &tokenizer.value());
   if (!tokens.ok()) {

@@ -246,4 +246,14 @@ Result<LlamaModel> LlamaModel::Load(const GgufFile& file) {
   return model;
 }
 
+void LlamaModel::SetRopeBase(float base) {
+  const double ratio = static_cast<double>(base) / static_cast<double>(config.rope_theta);
+  for (size_t i = 0; i < rope_inv_freq.size(); ++i) {
+    const double exponent = -2.0 * static_cast<double>(i) / static_cast<double>(config.rope_dim);
+    rope_inv_freq[i] =
+        static_cast<float>(static_cast<double>(rope_inv_freq[i]) * std::pow(ratio, exponent));
+  }
+  config.rope_theta = base;
+}
+
 }  // namespace hipattn_run

@@ -54,6 +54,10 @@ struct LlamaModel {
   // that are missing or have other shapes than the sizes say. `file` must outlive the result.
   static Result<LlamaModel> Load(const GgufFile& file);
 
+  // Rotates as if the file named this base: a larger one than the model's stretches its rotation,
+  // so that positions beyond the trained length turn no further than ones it knows. base > 0.
+  void SetRopeBase(float base);
+
   LlamaConfig config;
   Weight token_embedding;
   Weight output;  // the token embedding where the file ties them

@@ -155,6 +155,9 @@ Status Run(const Options& options) {
   if (!model.ok()) {
     return model.status();
   }
+  if (options.rope_base > 0) {
+    model.value().SetRopeBase(options.rope_base);
+  }
   const ChatTemplate chat_template = ChatTemplate::FromFile(file.value());
   if (chat_template.family() == ChatTemplate::Family::kNone && !options.raw && !options.quiet) {
     std::cerr << "note: the model has no chat template known here, the prompt goes in as it is\n";

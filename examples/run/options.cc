@@ -225,6 +225,11 @@ void AddProgramOptions(CLI::App& app, Options* o) {
   app.add_option("--ctx-chunk", o->ctx_chunk, "prompt tokens read at a time")
       ->check(CLI::Range(1U, 65536U))
       ->capture_default_str();
+  app.add_option("--rope-base",
+                 o->rope_base,
+                 "base of the rotation instead of the model's: larger ones stretch it for texts "
+                 "longer than it was trained to; 0 = the model's")
+      ->check(CLI::Range(0.0F, 1e12F));
   app.add_option("--depth",
                  o->depth,
                  "for timing: first fill the cache with so many tokens of random keys and values")

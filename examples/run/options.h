@@ -60,6 +60,7 @@ struct Options {
 
   uint32_t threads = 0;
   uint32_t ctx_chunk = 4096;
+  float rope_base = 0;  // 0: the model's
   uint64_t depth = 0;
   uint64_t device_kv_bytes = 0;
   uint64_t host_kv_bytes = 0;

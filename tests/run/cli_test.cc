@@ -67,6 +67,7 @@ TEST_F(Cli, HelpShowsEveryOption) {
                              "--kv-dtype",
                              "--threads",
                              "--ctx-chunk",
+                             "--rope-base",
                              "--temperature",
                              "--seed",
                              "--json",
@@ -232,6 +233,20 @@ TEST_F(Cli, ATextIsLoadedWithItsOwnPromptOnly) {
   ExpectFailure(RunTiny({"--prompt", prompt, "--save-text", text, "--depth", "9"}), 2, "--depth");
   testing::WriteFile(text, "damaged");
   ExpectFailure(RunTiny({"--prompt", prompt, "--load-text", text}), 1, "HIPATTN_CORRUPT");
+}
+
+// The tiny model's own base is 10000; a text rotated by another one is another text.
+TEST_F(Cli, TheRopeBaseIsTheModelsOrTheGivenOne) {
+  const std::vector<std::string> prompt = {"--prompt", "Hello", "--quiet"};
+  const auto run = [&](std::vector<std::string> arguments) {
+    arguments.insert(arguments.end(), prompt.begin(), prompt.end());
+    return RunTiny(arguments);
+  };
+  EXPECT_EQ(run({"--rope-base", "10000"}).out, run({}).out);
+  const std::string saved = folder_.File("stretched");
+  EXPECT_EQ(run({"--rope-base", "40000", "--save-text", saved}).exit_code, 0);
+  EXPECT_EQ(run({"--rope-base", "40000", "--load-text", saved}).exit_code, 0);
+  ExpectFailure(run({"--load-text", saved}), 1, "rope_theta is 40000");
 }
 
 TEST_F(Cli, AHeadProfileIsWrittenAndReadAgain) {
@@ -527,6 +542,7 @@ TEST_F(Cli, WrongOptionsAreUsageErrors) {
   ExpectFailure(RunTiny({"--prompt", "x", "--search", "none"}), 2, "none");
   ExpectFailure(RunTiny({"--prompt", "x", "--kv-dtype", "f64"}), 2, "f64");
   ExpectFailure(RunTiny({"--prompt", "x", "--ctx-chunk", "0"}), 2, "ctx-chunk");
+  ExpectFailure(RunTiny({"--prompt", "x", "--rope-base", "-1"}), 2, "rope-base");
   ExpectFailure(RunTiny({"--prompt", "x", "--threads", "-1"}), 2, "threads");
   ExpectFailure(RunTiny({"--prompt", "x", "--temperature", "-1"}), 2, "temperature");
   ExpectFailure(RunTiny({"--prompt", "x", "--min-recall", "1.5"}), 2, "min-recall");
