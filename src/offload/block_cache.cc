@@ -88,10 +88,12 @@ Result<uint32_t> BlockCache::Clone(uint32_t block) {
 void BlockCache::Release(uint32_t block) {
   Record& record = records_[block];
   assert(IsValid(record));
-  if (--record.holders > 0) {
+  if (record.holders > 1) {
+    --record.holders;
     return;
   }
-  BecomeOwn(block);
+  BecomeOwn(block);  // a valid block until it is home
+  record.holders = 0;
   if (record.slot != kNoSlot) {
     assert(uses_[record.slot].pins == 0);
     if (IsClean(record)) {
