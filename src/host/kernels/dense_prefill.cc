@@ -78,39 +78,10 @@ bool Ends(const Task& task) {
          task.job->key_end >= task.job->first_pos + task.job->num_rows;
 }
 
-// What a vector's state holds: o of padded_dim, sums of kLanes, the maximum.
-struct StatePlace {
-  float* o;
-  float* sums;
-  float* max;
-};
-
-StatePlace StateOf(const Task& task, int vector) {
-  const uint64_t floats = device::PrefillStateFloats(1, 1, task.params->pool.head_dim);
-  float* o = task.job->state + (task.first_vector + static_cast<uint64_t>(vector)) * floats;
-  return {o, o + floats - 32, o + floats - 16};
-}
-
-void LoadState(const Task& task, Scratch* scratch) {
-  for (int vector = 0; vector < task.num_vectors; ++vector) {
-    const StatePlace state = StateOf(task, vector);
-    for (int dim = 0; dim < task.padded_dim; dim += kLanes) {
-      Store(scratch->o + vector * task.padded_dim + dim, Load(state.o + dim));
-    }
-    Store(scratch->sums + vector * kLanes, Load(state.sums));
-    scratch->max[vector] = *state.max;
-  }
-}
-
-void SaveState(const Task& task, const Scratch* scratch) {
-  for (int vector = 0; vector < task.num_vectors; ++vector) {
-    const StatePlace state = StateOf(task, vector);
-    for (int dim = 0; dim < task.padded_dim; dim += kLanes) {
-      Store(state.o + dim, Load(scratch->o + vector * task.padded_dim + dim));
-    }
-    Store(state.sums, Load(scratch->sums + vector * kLanes));
-    *state.max = scratch->max[vector];
-  }
+// That of the task's first vector.
+float* States(const Task& task) {
+  return task.job->state +
+         task.first_vector * device::PrefillStateFloats(1, 1, task.params->pool.head_dim);
 }
 
 void StartTask(const Task& task, Scratch* scratch) {
@@ -133,7 +104,8 @@ void StartTask(const Task& task, Scratch* scratch) {
     }
   }
   if (GoesOn(task)) {
-    LoadState(task, scratch);
+    LoadStates(
+        States(task), task.num_vectors, task.params->pool.head_dim, task.padded_dim, scratch);
     return;
   }
   for (int i = 0; i < task.num_vectors * task.padded_dim; i += kLanes) {
@@ -326,7 +298,8 @@ void RunTask(Tag tag, const Task& task) {
   StartTask(task, &scratch);
   WalkTiles(tag, task, &scratch);
   if (!Ends(task)) {
-    SaveState(task, &scratch);
+    SaveStates(
+        States(task), task.num_vectors, task.params->pool.head_dim, task.padded_dim, scratch);
     return;
   }
   WithTag(task.params->out_dtype, [&](auto out) { StoreRows(out, task, &scratch); });

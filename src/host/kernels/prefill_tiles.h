@@ -219,6 +219,47 @@ static inline void AddValues(float* o, float decay, VF sum0, VF sum1) {
   Store(o + kLanes, MulAdd(Load(o + kLanes), Set1(decay), sum1));
 }
 
+// Vectors between the parts of a text (device::PrefillStateFloats): each has o of padded_dim, then
+// its sums of kLanes and its maximum.
+struct StatePlace {
+  float* o;
+  float* sums;
+  float* max;
+};
+
+static inline StatePlace StateOf(float* states, int vector, uint32_t head_dim) {
+  const uint64_t floats = device::PrefillStateFloats(1, 1, head_dim);
+  float* o = states + static_cast<uint64_t>(vector) * floats;
+  return {o, o + floats - 32, o + floats - 16};
+}
+
+// Scratch has o [vector][padded_dim], sums [vector][kLanes] and max [vector].
+template <typename Scratch>
+static inline void LoadStates(
+    float* states, int num_vectors, uint32_t head_dim, int padded_dim, Scratch* scratch) {
+  for (int vector = 0; vector < num_vectors; ++vector) {
+    const StatePlace state = StateOf(states, vector, head_dim);
+    for (int dim = 0; dim < padded_dim; dim += kLanes) {
+      Store(scratch->o + vector * padded_dim + dim, Load(state.o + dim));
+    }
+    Store(scratch->sums + vector * kLanes, Load(state.sums));
+    scratch->max[vector] = *state.max;
+  }
+}
+
+template <typename Scratch>
+static inline void SaveStates(
+    float* states, int num_vectors, uint32_t head_dim, int padded_dim, const Scratch& scratch) {
+  for (int vector = 0; vector < num_vectors; ++vector) {
+    const StatePlace state = StateOf(states, vector, head_dim);
+    for (int dim = 0; dim < padded_dim; dim += kLanes) {
+      Store(state.o + dim, Load(scratch.o + vector * padded_dim + dim));
+    }
+    Store(state.sums, Load(scratch.sums + vector * kLanes));
+    *state.max = scratch.max[vector];
+  }
+}
+
 }  // namespace hipattn::host::HIPATTN_ISA
 
 #endif  // HIPATTN_HOST_KERNELS_PREFILL_TILES_H_

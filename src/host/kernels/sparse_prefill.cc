@@ -69,40 +69,10 @@ struct Task {
   }
 };
 
-// What a vector's state holds: o of padded_dim, sums of kLanes, the maximum.
-struct StatePlace {
-  float* o;
-  float* sums;
-  float* max;
-};
-
-StatePlace StateOf(const Task& task, int vector) {
-  const uint64_t floats = device::PrefillStateFloats(1, 1, task.params->pool.head_dim);
-  const uint64_t first = uint64_t{task.first_head} * kTileRows;
-  float* o = task.job->state + (first + static_cast<uint64_t>(vector)) * floats;
-  return {o, o + floats - 32, o + floats - 16};
-}
-
-void LoadState(const Task& task, Scratch* scratch) {
-  for (int vector = 0; vector < task.num_heads * kTileRows; ++vector) {
-    const StatePlace state = StateOf(task, vector);
-    for (int dim = 0; dim < task.padded_dim; dim += kLanes) {
-      Store(scratch->o + vector * task.padded_dim + dim, Load(state.o + dim));
-    }
-    Store(scratch->sums + vector * kLanes, Load(state.sums));
-    scratch->max[vector] = *state.max;
-  }
-}
-
-void SaveState(const Task& task, const Scratch* scratch) {
-  for (int vector = 0; vector < task.num_heads * kTileRows; ++vector) {
-    const StatePlace state = StateOf(task, vector);
-    for (int dim = 0; dim < task.padded_dim; dim += kLanes) {
-      Store(state.o + dim, Load(scratch->o + vector * task.padded_dim + dim));
-    }
-    Store(state.sums, Load(scratch->sums + vector * kLanes));
-    *state.max = scratch->max[vector];
-  }
+// That of the task's first vector.
+float* States(const Task& task) {
+  return task.job->state +
+         device::PrefillStateFloats(kTileRows, task.first_head, task.params->pool.head_dim);
 }
 
 bool IsInPart(const Task& task, uint32_t panel) {
@@ -131,7 +101,11 @@ void StartTask(const Task& task, Scratch* scratch) {
     Store(scratch->o + i, Zero());
   }
   if (task.job->state != nullptr && task.job->panel_begin > 0) {
-    LoadState(task, scratch);
+    LoadStates(States(task),
+               task.num_heads * kTileRows,
+               task.params->pool.head_dim,
+               task.padded_dim,
+               scratch);
   }
   scratch->lanes = 0;
   scratch->biased = false;
@@ -581,7 +555,11 @@ void RunTask(Tag tag, const Task& task) {
   loose.lanes = 0;
   FoldRanges(tag, task, &loose, &scratch);
   if (task.job->state != nullptr && task.job->panel_end < scratch.panels) {
-    SaveState(task, &scratch);
+    SaveStates(States(task),
+               task.num_heads * kTileRows,
+               task.params->pool.head_dim,
+               task.padded_dim,
+               scratch);
     return;
   }
   FoldColumns(tag, task, &loose, &scratch);
