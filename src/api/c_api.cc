@@ -347,6 +347,7 @@ hipattn_status_t hipattn_attend(hipattn_engine_t* engine,
 hipattn_status_t hipattn_engine_synchronize(hipattn_engine_t* engine) noexcept {
   return Guard([&]() -> Status {
     HIPATTN_RETURN_IF_ERROR(CheckGiven("engine", engine));
+    const std::unique_lock lock(engine->shared->mutex);
     return engine->shared->engine->Synchronize();
   });
 }

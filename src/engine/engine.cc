@@ -137,7 +137,9 @@ void Engine::Cancel() {
 }
 
 Status Engine::Synchronize() {
-  return state_->device->Sync(state_->device->Everything());
+  Status home = state_->cache == nullptr ? Status::Ok() : state_->cache->FinishWriteBacks();
+  Status synced = state_->device->Sync(state_->device->Everything());
+  return synced.ok() ? home : synced;
 }
 
 Stats Engine::GetStats(bool reset) {

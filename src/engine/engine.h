@@ -115,8 +115,8 @@ class Engine : public std::enable_shared_from_this<Engine> {
   Status LoadPatterns(const std::string& json_path);
   const core::PatternTable& patterns() const;  // no layers when none were loaded
   void Cancel();                               // thread-safe
-  Status Synchronize();                        // thread-safe
-  Stats GetStats(bool reset);                  // thread-safe
+  Status Synchronize();
+  Stats GetStats(bool reset);  // thread-safe
 
  private:
   friend class Sequence;
