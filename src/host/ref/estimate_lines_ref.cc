@@ -2,7 +2,7 @@
 // SPDX-FileCopyrightText: The hipattn authors
 #include "base/int_math.h"
 #include "host/ref/log_sum.h"
-#include "host/ref/ref_kv.h"
+#include "host/ref/ref_text.h"
 #include "host/ref/reference_table.h"
 
 #include <algorithm>
@@ -12,20 +12,24 @@
 namespace hipattn::host::ref {
 namespace {
 
-// The capped scores of row `row` against its keys in [begin, end).
+// Keys [begin, end) of a text.
+struct Segment {
+  RefText& text;
+  uint32_t number;
+  uint32_t begin, end;
+};
+
+// The capped scores of row `row` against its keys in the segment.
 std::vector<double> ScoresOf(const device::LinesParams& params,
                              const device::LinesJob& job,
                              uint32_t row,
-                             uint32_t begin,
-                             uint32_t end) {
-  const device::BlockPool& pool = params.pool;
+                             const Segment& segment) {
   const float* q = job.q + row * params.q_row_stride;
   std::vector<double> scores;
-  std::vector<float> k(pool.head_dim);
-  for (uint32_t key = begin; key < end && key <= job.first_pos + row; ++key) {
-    ReadToken(pool, job.slots[key / pool.block_tokens], key % pool.block_tokens, k.data(), nullptr);
+  for (uint32_t key = segment.begin; key < segment.end && key <= job.first_pos + row; ++key) {
+    const float* k = segment.text.Key(key);
     double dot = 0;
-    for (uint32_t dim = 0; dim < pool.head_dim; ++dim) {
+    for (uint32_t dim = 0; dim < params.pool.head_dim; ++dim) {
       dot += double{q[dim]} * double{k[dim]};
     }
     const double score = dot * double{params.scale};
@@ -39,21 +43,23 @@ uint32_t NumKeys(const device::LinesJob& job) {
   return job.first_pos + job.num_rows;
 }
 
-// Calls fn(segment, first key, last key + 1) for those of this launch.
+// Calls fn(segment) for those of this launch.
 template <typename Fn>
-void ForEachSegment(const device::LinesJob& job, const Fn& fn) {
+void ForEachSegment(const device::LinesParams& params, const device::LinesJob& job, const Fn& fn) {
+  RefText text(params.pool, job.slots, NumKeys(job));
   const uint32_t all = CeilDiv(NumKeys(job), device::kLinesSegment);
-  for (uint32_t segment = job.segment_begin; segment < std::min(all, job.segment_end); ++segment) {
-    const uint32_t begin = segment * device::kLinesSegment;
-    fn(segment, begin, std::min(begin + device::kLinesSegment, NumKeys(job)));
+  for (uint32_t number = job.segment_begin; number < std::min(all, job.segment_end); ++number) {
+    const uint32_t begin = number * device::kLinesSegment;
+    const uint32_t end = std::min(begin + device::kLinesSegment, NumKeys(job));
+    fn(Segment{text, number, begin, end});
   }
 }
 
 void AddSums(const device::LinesParams& params, const device::LinesJob& job) {
-  ForEachSegment(job, [&](uint32_t segment, uint32_t begin, uint32_t end) {
+  ForEachSegment(params, job, [&](const Segment& segment) {
     for (uint32_t row = 0; row < job.num_rows; ++row) {
-      job.workspace[segment * job.num_rows + row] =
-          static_cast<float>(LogSum(ScoresOf(params, job, row, begin, end)));
+      job.workspace[segment.number * job.num_rows + row] =
+          static_cast<float>(LogSum(ScoresOf(params, job, row, segment)));
     }
   });
 }
@@ -69,22 +75,23 @@ void MergeSums(const device::LinesJob& job) {
 }
 
 void AddLines(const device::LinesParams& params, const device::LinesJob& job) {
-  ForEachSegment(job, [&](uint32_t segment, uint32_t begin, uint32_t end) {
-    std::vector<double> vertical(end - begin);
+  ForEachSegment(params, job, [&](const Segment& segment) {
+    const uint32_t begin = segment.begin;
+    std::vector<double> vertical(segment.end - begin);
     std::vector<double> slash(NumKeys(job));
     for (uint32_t row = 0; row < job.num_rows; ++row) {
-      const std::vector<double> scores = ScoresOf(params, job, row, begin, end);
+      const std::vector<double> scores = ScoresOf(params, job, row, segment);
       for (uint32_t i = 0; i < scores.size(); ++i) {
         const double weight = std::exp(scores[i] - double{job.lse[row]});
         vertical[i] += weight;
         slash[job.first_pos + row - begin - i] += weight;
       }
     }
-    for (uint32_t key = begin; key < end; ++key) {
+    for (uint32_t key = begin; key < segment.end; ++key) {
       job.vertical[key] = static_cast<float>(vertical[key - begin]);
     }
     for (uint32_t i = 0; i < NumKeys(job); ++i) {
-      job.slash[i] = static_cast<float>(slash[i]) + (segment == 0 ? 0.0F : job.slash[i]);
+      job.slash[i] = static_cast<float>(slash[i]) + (segment.number == 0 ? 0.0F : job.slash[i]);
     }
   });
 }

@@ -2,7 +2,7 @@
 // SPDX-FileCopyrightText: The hipattn authors
 #include "base/int_math.h"
 #include "host/ref/log_sum.h"
-#include "host/ref/ref_kv.h"
+#include "host/ref/ref_text.h"
 #include "host/ref/reference_table.h"
 
 #include <algorithm>
@@ -14,10 +14,9 @@ namespace {
 
 double CellScore(const device::AntidiagonalParams& params,
                  const device::AntidiagonalJob& job,
+                 RefText& text,
                  uint32_t row_cell,
                  uint32_t key_cell) {
-  const device::BlockPool& pool = params.pool;
-  std::vector<float> k(pool.head_dim);
   double dot = 0;
   for (uint32_t n = 0; n < params.stride; ++n) {
     const uint32_t row = (row_cell + 1) * params.stride - 1 - n;
@@ -25,8 +24,8 @@ double CellScore(const device::AntidiagonalParams& params,
     if (row >= job.num_rows || key >= job.first_pos + job.num_rows) {
       continue;
     }
-    ReadToken(pool, job.slots[key / pool.block_tokens], key % pool.block_tokens, k.data(), nullptr);
-    for (uint32_t dim = 0; dim < pool.head_dim; ++dim) {
+    const float* k = text.Key(key);
+    for (uint32_t dim = 0; dim < params.pool.head_dim; ++dim) {
       dot += double{job.q[row * params.q_row_stride + dim]} * double{k[dim]};
     }
   }
@@ -43,6 +42,7 @@ void AddPart(const device::AntidiagonalParams& params, const device::Antidiagona
   const uint32_t end_block =
       CeilDiv(std::min(job.key_end, NumKeys(job)), device::kAntidiagonalBlock);
   const uint32_t block_cells = device::kAntidiagonalBlock / params.stride;
+  RefText text(params.pool, job.slots, NumKeys(job));
   for (uint32_t cell = 0; cell < CeilDiv(job.num_rows, params.stride); ++cell) {
     const uint32_t row_end = std::min((cell + 1) * params.stride, job.num_rows);
     const uint32_t seen = CeilDiv(job.first_pos + row_end, params.stride);
@@ -50,7 +50,7 @@ void AddPart(const device::AntidiagonalParams& params, const device::Antidiagona
       std::vector<double> scores;
       for (uint32_t key = block * block_cells; key < std::min((block + 1) * block_cells, seen);
            ++key) {
-        scores.push_back(CellScore(params, job, cell, key));
+        scores.push_back(CellScore(params, job, text, cell, key));
       }
       job.workspace[size_t{cell} * num_blocks + block] = static_cast<float>(LogSum(scores));
     }

@@ -4,6 +4,7 @@
 // Skip-softmax is left out: it may change a result by the weights it skips and no more.
 #include "device/range_panels.h"
 #include "host/ref/ref_attention.h"
+#include "host/ref/ref_text.h"
 #include "host/ref/reference_table.h"
 
 namespace hipattn::host::ref {
@@ -12,8 +13,12 @@ namespace {
 // The keys of the text and those of the means that one row attends.
 class RowKeys {
  public:
-  RowKeys(const device::BlockPool& pool, const device::SparsePrefillJob& job, uint32_t row)
-      : pool_(pool), job_(job), tile_(row / kRowTile), position_(job.first_pos + row) {
+  RowKeys(const device::SparsePrefillJob& job, uint32_t head_dim, uint32_t row, RefText* text)
+      : job_(job),
+        head_dim_(head_dim),
+        text_(*text),
+        tile_(row / kRowTile),
+        position_(job.first_pos + row) {
     AddRanges();
     if (!job.state || job.panel_end >= device::NumRangePanels(job.mask, tile_)) {
       AddColumns();
@@ -25,7 +30,8 @@ class RowKeys {
 
  private:
   void AddKey(uint32_t key) {
-    AddToken(pool_, job_.slots[key / pool_.block_tokens], key % pool_.block_tokens, &rows_);
+    rows_.k.insert(rows_.k.end(), text_.Key(key), text_.Key(key) + head_dim_);
+    rows_.v.insert(rows_.v.end(), text_.Value(key), text_.Value(key) + head_dim_);
     rows_.bias.push_back(0);
   }
   // Ranges of a kind share the number of a panel that they share.
@@ -73,18 +79,19 @@ class RowKeys {
     for (uint32_t i = means.interval_ptr[tile_]; i < means.interval_ptr[tile_ + 1]; ++i) {
       for (uint32_t n = means.intervals[i].begin; n < means.intervals[i].end; ++n) {
         const uint32_t lane = n % device::kPanelTokens;
-        const float* panel = means.panel + device::ColumnPanelElements(n - lane, pool_.head_dim);
-        for (uint32_t dim = 0; dim < pool_.head_dim; ++dim) {
+        const float* panel = means.panel + device::ColumnPanelElements(n - lane, head_dim_);
+        for (uint32_t dim = 0; dim < head_dim_; ++dim) {
           rows_.k.push_back(panel[size_t{dim} * device::kPanelTokens + lane]);
-          rows_.v.push_back(panel[(size_t{device::kPanelTokens} + lane) * pool_.head_dim + dim]);
+          rows_.v.push_back(panel[(size_t{device::kPanelTokens} + lane) * head_dim_ + dim]);
         }
         rows_.bias.push_back(means.log_tokens[n]);
       }
     }
   }
 
-  const device::BlockPool& pool_;
   const device::SparsePrefillJob& job_;
+  uint32_t head_dim_;
+  RefText& text_;
   uint32_t tile_;
   uint32_t position_;
   TokenRows rows_;
@@ -99,8 +106,9 @@ void SparsePrefill(const device::OpContext&, const device::SparsePrefillParams& 
     const device::SparsePrefillJob& job = params.jobs[job_idx];
     const bool in_parts = job.state != nullptr;
     const bool more = in_parts && job.panel_end < device::NumRangePanels(job.mask, 0);
+    RefText text(pool, job.slots, job.first_pos + job.num_rows);
     for (uint32_t row = 0; row < job.num_rows; ++row) {
-      const RowKeys keys(pool, job, row);
+      const RowKeys keys(job, pool.head_dim, row, &text);
       for (uint32_t head = 0; head < job.num_heads; ++head) {
         const size_t in_head = size_t{head} * pool.head_dim;
         const uint64_t state = device::PrefillStateFloats(row, job.num_heads, pool.head_dim) +
