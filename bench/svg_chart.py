@@ -39,7 +39,7 @@ def binary_label(value):
 
 
 def _log2(x):
-    return math.log2(max(x, 1))
+    return math.log2(x) if x > 0 else 0.0
 
 
 class _Axes:

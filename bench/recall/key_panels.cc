@@ -219,7 +219,8 @@ double LayerSoftmax::Share(size_t q_head, size_t begin, size_t end) const {
   return Sum(q_head, begin, end) / heads_[q_head].sum;
 }
 
-std::vector<int32_t> LayerSoftmax::BestBlocks(
+// The best `count` blocks, best first.
+std::vector<int32_t> LayerSoftmax::RankBlocks(
     size_t kv_head, size_t begin, size_t end, size_t block_tokens, size_t count) const {
   if (begin >= end) {
     return {};
@@ -248,8 +249,33 @@ std::vector<int32_t> LayerSoftmax::BestBlocks(
   for (int32_t& block : order) {
     block += static_cast<int32_t>(first);
   }
-  std::sort(order.begin(), order.end());
   return order;
+}
+
+std::vector<int32_t> LayerSoftmax::BestBlocks(
+    size_t kv_head, size_t begin, size_t end, size_t block_tokens, size_t count) const {
+  std::vector<int32_t> blocks = RankBlocks(kv_head, begin, end, block_tokens, count);
+  std::sort(blocks.begin(), blocks.end());
+  return blocks;
+}
+
+size_t LayerSoftmax::BlocksForShare(size_t kv_head,
+                                    size_t begin,
+                                    size_t end,
+                                    size_t block_tokens,
+                                    double wanted,
+                                    size_t least) const {
+  const std::vector<int32_t> blocks = RankBlocks(kv_head, begin, end, block_tokens, length_);
+  size_t count = std::min(least, blocks.size());
+  for (size_t n = kv_head * group_; n < (kv_head + 1) * group_; ++n) {
+    double share = 1 - Share(n, begin, end);
+    for (size_t i = 0; i < blocks.size() && (i < count || share < wanted); ++i) {
+      const size_t block = static_cast<size_t>(blocks[i]) * block_tokens;
+      share += Share(n, std::max(begin, block), std::min(end, block + block_tokens));
+      count = std::max(count, i + 1);
+    }
+  }
+  return count;
 }
 
 }  // namespace recall_bench

@@ -77,6 +77,14 @@ class LayerSoftmax {
   // inside it, maximum over the q heads of the group; ascending. Ties go to the lower block.
   std::vector<int32_t> BestBlocks(
       size_t kv_head, size_t begin, size_t end, size_t block_tokens, size_t count) const;
+  // How many of them it takes, at least `least`, until every q head of the group attends the share
+  // `wanted` with what is outside [begin, end); all of them where even they do not do.
+  size_t BlocksForShare(size_t kv_head,
+                        size_t begin,
+                        size_t end,
+                        size_t block_tokens,
+                        double wanted,
+                        size_t least) const;
 
  private:
   struct Head {
@@ -84,6 +92,8 @@ class LayerSoftmax {
     double lse = 0;
   };
   double Sum(size_t q_head, size_t begin, size_t end) const;
+  std::vector<int32_t> RankBlocks(
+      size_t kv_head, size_t begin, size_t end, size_t block_tokens, size_t count) const;
 
   size_t num_q_heads_;
   size_t group_ = 1;

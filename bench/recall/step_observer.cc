@@ -140,11 +140,30 @@ Status StepObserver::Judge(const Step& step) {
     const double length = static_cast<double>(step.position + 1);
     const double attended = static_cast<double>(blocks_.size() * setting_->block_tokens);
     measures_.attended.Add(std::min(1.0, attended / length));
+    if (step.layer >= kFirstJudgedLayer && setting_->attention.min_recall > 0.0F &&
+        step.sink_end < step.window_begin) {
+      JudgeBudget(step, head);
+    }
     for (size_t n = head * group; step.layer >= kFirstJudgedLayer && n < (head + 1) * group; ++n) {
       RUN_RETURN_IF_ERROR(JudgeRecall(step, n, JudgeMass(step, n)));
     }
   }
   return {};
+}
+
+// A block where sinks end or the window begins is not counted: it may be attended without a search.
+void StepObserver::JudgeBudget(const Step& step, uint32_t kv_head) {
+  const size_t size = setting_->block_tokens;
+  const size_t first = (step.sink_end + size - 1) / size;
+  const size_t end = step.window_begin / size;
+  const auto searched = std::count_if(blocks_.begin(), blocks_.end(), [&](int32_t block) {
+    return static_cast<size_t>(block) >= first && static_cast<size_t>(block) < end;
+  });
+  const double wanted = static_cast<double>(setting_->attention.min_recall);
+  const size_t least = softmax_.BlocksForShare(
+      kv_head, step.sink_end, step.window_begin, size, wanted, setting_->budget_tokens() / size);
+  measures_.grown_tokens.Add(static_cast<double>(searched) * static_cast<double>(size));
+  measures_.least_tokens.Add(static_cast<double>(least * size));
 }
 
 double StepObserver::JudgeMass(const Step& step, size_t q_head) {

@@ -39,6 +39,10 @@ struct Measures {
   Mean estimate_bias;   // estimate - mass
   Mean verify_error;    // |the library's true share - the mass|; with verify_recall
   Mean attended;        // share of the text in attended blocks; over (step, layer, kv head)
+  // With min_recall, over (step, layer from 1 on, kv head): tokens of attended blocks between sinks
+  // and window, and the fewest that would do where blocks are ranked by their exact mass.
+  Mean grown_tokens;
+  Mean least_tokens;
 };
 
 // The share attended, given what the listed blocks hold as a whole. Blocks where sinks end or the
@@ -76,6 +80,7 @@ class StepObserver {
   void ChooseBlocks(const Step& step, hipattn_attend_args_t* args);
   Status Judge(const Step& step);
   Status ReadSelection(const Step& step, uint32_t kv_head);
+  void JudgeBudget(const Step& step, uint32_t kv_head);
   // Returns the true share attended.
   double JudgeMass(const Step& step, size_t q_head);
   Status JudgeRecall(const Step& step, size_t q_head, double mass);

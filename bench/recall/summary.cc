@@ -36,8 +36,10 @@ constexpr const char* kNumbers[] = {"kl",
                                     "attend_seconds",
                                     "seconds"};
 
-// The same where a text was read by the setting; recall only where it was verified.
-constexpr const char* kReadingNumbers[] = {"prefill_seconds", "prefill_density", "prefill_recall"};
+// The same where there are any: where a text was read by the setting (recall only where it was
+// verified), and where min_recall lets budgets grow.
+constexpr const char* kOptionalNumbers[] = {
+    "prefill_seconds", "prefill_density", "prefill_recall", "grown_tokens", "least_tokens"};
 
 // sum / count, null for nothing.
 json MeanOrNull(double sum, double count) {
@@ -95,7 +97,7 @@ json SummarizeSetting(const Setting& setting,
     }
     summary[name] = MeanOrNull(sum, static_cast<double>(lines.size()));
   }
-  for (const char* name : kReadingNumbers) {
+  for (const char* name : kOptionalNumbers) {
     double sum = 0;
     double count = 0;
     for (const json* line : lines) {
@@ -168,6 +170,11 @@ std::string FormatSummary(const json& summary) {
     if (!setting.at("prefill_density").is_null()) {
       out << ", prefill density " << number(setting.at("prefill_density")) << " recall "
           << number(setting.at("prefill_recall"));
+    }
+    if (!setting.at("least_tokens").is_null()) {
+      out << ", tokens searched " << number(setting.at("grown_tokens")) << " least "
+          << number(setting.at("least_tokens")) << ", enough in "
+          << number(setting.at("mass_at_least_95"));
     }
     out << "\n";
   }

@@ -49,6 +49,11 @@ void AddMeasures(const Measures& measures, json* line) {
   (*line)["estimate_bias"] = ToJson(measures.estimate_bias);
   (*line)["verify_error"] = ToJson(measures.verify_error);
   (*line)["attended"] = ToJson(measures.attended);
+  const auto mean = [](const Mean& of) {
+    return of.count == 0 ? json() : json(of.sum / static_cast<double>(of.count));
+  };
+  (*line)["grown_tokens"] = mean(measures.grown_tokens);
+  (*line)["least_tokens"] = mean(measures.least_tokens);
 }
 
 void AddStats(const Setting& setting,

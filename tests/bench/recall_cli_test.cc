@@ -88,8 +88,10 @@ class RecallCli : public ::testing::Test {
                                               "--setting",
                                               "flat:budget=64,rerank=none,block=32",
                                               "--setting",
-                                              "beam:budget=64,rerank=none"};
-  static constexpr size_t kSettings = 6;
+                                              "beam:budget=64,rerank=none",
+                                              "--setting",
+                                              "grow=default:budget=64,rerank=128,min_recall=0.95"};
+  static constexpr size_t kSettings = 7;
 
   hipattn_run::testing::TemporaryFolder folder_;
   std::string model_ = folder_.File("tiny.gguf");
@@ -136,6 +138,13 @@ TEST_F(RecallCli, JudgesSettingsByDense) {
   EXPECT_LT(tree.at("verify_error").get<double>(), 0x1p-8);
   EXPECT_FALSE(tree.at("estimate_error").is_null());
   EXPECT_GT(tree.at("search_keys_per_head").get<double>(), 0.0);
+  // Budgets grew, and by the exact mass fewer tokens would have done.
+  const json& grown = settings.at("grow");
+  EXPECT_GT(grown.at("mass_at_least_95").get<double>(), tree.at("mass_at_least_95").get<double>());
+  EXPECT_GE(grown.at("least_tokens").get<double>(), 64);
+  EXPECT_GT(grown.at("grown_tokens").get<double>(), 64);
+  EXPECT_LE(grown.at("grown_tokens").get<double>(), 900 - 100 - 16);
+  EXPECT_TRUE(tree.at("least_tokens").is_null());
   EXPECT_TRUE(settings.at("oracle:budget=64").at("verify_error").is_null());
   EXPECT_EQ(settings.at("oracle:budget=64").at("search_keys_per_head"), 0.0);
 }

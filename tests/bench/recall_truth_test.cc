@@ -164,6 +164,37 @@ TEST(RecallTruth, TheOracleTakesTheHeaviestBlocks) {
   }
 }
 
+// The fewest blocks of the plain ranking, counted one by one.
+TEST(RecallTruth, BlocksForAShareAreTheFewest) {
+  const Case c = {2, 3, 64, 333};
+  const Truth truth(c, 99);
+  const auto share = [&](size_t head, size_t count, size_t q_head) {
+    double sum = truth.softmax().Share(q_head, 0, 20) + truth.softmax().Share(q_head, 300, 333);
+    for (const int32_t block : truth.softmax().BestBlocks(head, 20, 300, 16, count)) {
+      const auto begin = static_cast<size_t>(block) * 16;
+      sum += truth.softmax().Share(
+          q_head, std::max<size_t>(20, begin), std::min<size_t>(300, begin + 16));
+    }
+    return sum;
+  };
+  for (size_t head = 0; head < c.kv_heads; ++head) {
+    for (const double wanted : {0.0, 0.5, 0.9, 0.99, 1.1}) {
+      for (const size_t least : {0U, 2U, 100U}) {
+        size_t count = std::min<size_t>(least, 18);  // that meet [20, 300)
+        const auto enough = [&](size_t n) {
+          return share(head, n, head * 3) >= wanted && share(head, n, head * 3 + 1) >= wanted &&
+                 share(head, n, head * 3 + 2) >= wanted;
+        };
+        while (count < 18 && !enough(count)) {
+          ++count;
+        }
+        EXPECT_EQ(truth.softmax().BlocksForShare(head, 20, 300, 16, wanted, least), count)
+            << head << " " << wanted << " " << least;
+      }
+    }
+  }
+}
+
 TEST(RecallTruth, LargeScoresDoNotOverflow) {
   KeyPanels keys(1, 1, 8, 32);
   std::vector<float> k(20 * 8, -100.0F);
