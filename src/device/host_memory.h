@@ -39,6 +39,9 @@ class HostMemory {
   virtual Result<std::byte*> Map(size_t bytes, int node) = 0;
   // The same bytes as were mapped.
   virtual void Unmap(std::byte* data, size_t bytes) = 0;
+  // Gives the memory of mapped pages back and keeps their addresses: the next touch finds zeros.
+  // Whole pages, of a huge page all or nothing.
+  virtual void Discard(std::byte* data, size_t bytes) = 0;
 };
 
 }  // namespace hipattn::device

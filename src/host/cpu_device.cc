@@ -10,6 +10,7 @@
 #include "device/registry.h"
 #include "host/executors.h"
 #include "host/host_memory_linux.h"
+#include "host/page_arena.h"
 #include "host/stream_set.h"
 
 #include <cstdlib>
@@ -20,7 +21,8 @@
 namespace hipattn::host {
 namespace {
 
-constexpr size_t kMapFromBytes = size_t{2} << 20;  // from one huge page on
+// Slabs are larger; what is smaller would leave an arena's huge pages full of holes.
+constexpr size_t kArenaFromBytes = size_t{128} << 10;
 constexpr size_t kAlignment = 64;
 
 class CpuDevice : public device::Device {
@@ -29,6 +31,8 @@ class CpuDevice : public device::Device {
             const device::OpTable& ops,
             unsigned num_threads)
       : memory_(std::move(memory)),
+        device_arena_(memory_.get(), device::HostMemory::kAnyNode),
+        pinned_arena_(memory_.get(), device::HostMemory::kAnyNode),
         ops_(ops),
         executor_(CreateExecutor(num_threads)),
         streams_(/*in_place=*/true, [this](const device::Memory& freed) { GiveBack(freed); }) {}
@@ -46,7 +50,9 @@ class CpuDevice : public device::Device {
       return device::Buffer();
     }
     std::byte* data = nullptr;
-    if (bytes >= kMapFromBytes) {
+    if (PageArena* arena = ArenaOf(kind, bytes); arena != nullptr) {
+      HIPATTN_ASSIGN_OR_RETURN(data, arena->Take(bytes));
+    } else if (bytes >= kHugePageBytes) {
       HIPATTN_ASSIGN_OR_RETURN(data, memory_->Map(bytes, device::HostMemory::kAnyNode));
     } else {
       data = static_cast<std::byte*>(std::aligned_alloc(kAlignment, RoundUp(bytes, kAlignment)));
@@ -96,6 +102,17 @@ class CpuDevice : public device::Device {
   }
 
  private:
+  // Of what tiers and indexes keep; what host and device share lives as long as a call, or is
+  // small.
+  PageArena* ArenaOf(device::MemoryKind kind, size_t bytes) {
+    if (bytes <= kArenaFromBytes || bytes > PageArena::kMaxBytes) {
+      return nullptr;
+    }
+    return kind == device::MemoryKind::kDevice   ? &device_arena_
+           : kind == device::MemoryKind::kPinned ? &pinned_arena_
+                                                 : nullptr;
+  }
+
   static void Move(std::span<const device::CopyPiece> pieces) {
     for (const device::CopyPiece& piece : pieces) {
       std::memcpy(piece.dst, piece.src, piece.bytes);
@@ -103,7 +120,9 @@ class CpuDevice : public device::Device {
   }
 
   void GiveBack(const device::Memory& memory) {
-    if (memory.bytes >= kMapFromBytes) {
+    if (PageArena* arena = ArenaOf(memory.kind, memory.bytes); arena != nullptr) {
+      arena->Give(memory.data, memory.bytes);
+    } else if (memory.bytes >= kHugePageBytes) {
       memory_->Unmap(memory.data, memory.bytes);
     } else {
       std::free(memory.data);
@@ -111,6 +130,7 @@ class CpuDevice : public device::Device {
   }
 
   std::unique_ptr<device::HostMemory> memory_;
+  PageArena device_arena_, pinned_arena_;
   const device::OpTable& ops_;
   std::unique_ptr<device::Executor> executor_;
   StreamSet streams_;  // goes first: its last work needs the rest

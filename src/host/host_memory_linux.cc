@@ -3,6 +3,7 @@
 #include "host/host_memory_linux.h"
 
 #include "base/int_math.h"
+#include "host/page_arena.h"
 
 #include <hwloc.h>
 #include <linux/mempolicy.h>
@@ -19,8 +20,6 @@
 
 namespace hipattn::host {
 namespace {
-
-constexpr size_t kHugePageBytes = size_t{2} << 20;
 
 std::string ReadLine(const char* path) {
   std::ifstream file(path);
@@ -125,6 +124,11 @@ class LinuxHostMemory : public device::HostMemory {
 
   void Unmap(std::byte* data, size_t bytes) override {
     munmap(data, RoundUp<uint64_t>(bytes, 4096));
+  }
+
+  void Discard(std::byte* data, size_t bytes) override {
+    // A refusal costs memory, no result.
+    (void)madvise(data, bytes, MADV_DONTNEED);
   }
 
  private:

@@ -11,6 +11,7 @@
 #include <cstring>
 #include <set>
 #include <string>
+#include <vector>
 
 namespace hipattn::host {
 namespace {
@@ -54,6 +55,21 @@ TEST(CpuDeviceTest, AllocationsAreAlignedAndLargeOnesOnHugePageBoundaries) {
     std::memset(buffer.data(), 0x5a, bytes);
   }
   EXPECT_EQ(device->Allocate(device::MemoryKind::kDevice, 0).value().data(), nullptr);
+}
+
+// As the tiers cut it: small slabs of the device lie in huge pages, each in its place.
+TEST(CpuDeviceTest, SlabsSmallerThanAHugePageShareOne) {
+  const auto device = std::move(device::CreateCpuDevice({1, {}}).value());
+  for (const auto kind : {device::MemoryKind::kDevice, device::MemoryKind::kPinned}) {
+    std::vector<device::Buffer> slabs;
+    for (int i = 0; i < 8; ++i) {
+      slabs.push_back(std::move(device->Allocate(kind, size_t{256} << 10).value()));
+      EXPECT_EQ(slabs[i].data() - slabs[0].data(), i * (ptrdiff_t{256} << 10));
+      std::memset(slabs[i].data(), i, slabs[i].size_bytes());
+    }
+    slabs.erase(slabs.begin());
+    EXPECT_EQ(slabs[0].data()[0], std::byte{1});
+  }
 }
 
 TEST(CpuDeviceTest, RefusedMemoryIsAnError) {
