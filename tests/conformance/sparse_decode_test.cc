@@ -184,6 +184,33 @@ TEST_P(SparseDecode, SoftcapAndOutputTypes) {
   }
 }
 
+// T27: slots of a pool of 11.25 million tokens for each of 8 kv heads, at the end of which 32-bit
+// numbers of elements and bytes would have overflown.
+TEST_P(SparseDecode, T27SlotsOfAPoolOfNinetyMillionTokens) {
+  const DecodeShape shape = {{DType::kBf16, 128, 16}, 4};
+  KvPool pool(shape.kv, 40, 27);
+  Text text = pool.MakeText(600);
+  std::vector<KvRange> ranges = RandomRanges(text, 16, 20, &pool.random());
+  const auto q = pool.random().Normals(size_t{4} * 128);
+  const auto run = [&] {
+    DecodeCall call(shape, pool);
+    call.AddText(text, q);
+    call.AddRanges(ranges, q);
+    return call.Run(table(), context());
+  };
+  const auto want = run();
+  const uint32_t moved = pool.MoveBehind(11'250'000 / 16);  // slabs of 8 slots
+  for (uint32_t& slot : text.slots) {
+    slot += moved;
+  }
+  for (KvRange& range : ranges) {
+    range.slot += moved;
+  }
+  const auto got = run();
+  ExpectSame(got[0], want[0]);
+  ExpectSame(got[1], want[1]);
+}
+
 // Scores up to a few hundred: one key takes nearly all weight, nothing overflows.
 TEST_P(SparseDecode, LargeScores) {
   const DecodeShape shape = {{DType::kF32, 64, 16}, 2};

@@ -278,31 +278,35 @@ TEST(Tiers, OtherBlocksAndTypes) {
   }
 }
 
-// Several texts, some decoding and some prefilling, in every call.
-TEST(Tiers, ABatchSharesTheBudget) {
-  constexpr size_t kTexts = 4;
+class TiersBatch : public ::testing::TestWithParam<uint32_t> {};
+INSTANTIATE_TEST_SUITE_P(Texts, TiersBatch, ::testing::Values(1, 2, 8));
+
+// T26: several texts, some decoding and some prefilling, in every call.
+TEST_P(TiersBatch, T26_SharesTheBudget) {
+  const uint32_t num_texts = GetParam();
   TierCase test;
   test.attention.rerank_tokens = 512;
   const auto run = [&](uint64_t device_kv_bytes) {
     Engine engine(WithBudget(test, device_kv_bytes));
     std::vector<Sequence> sequences;
-    for (size_t i = 0; i < kTexts; ++i) {
+    for (size_t i = 0; i < num_texts; ++i) {
       sequences.emplace_back(engine, test.attention);
     }
     std::vector<Floats> outs;
-    std::vector<uint64_t> lengths(kTexts, 0);
+    std::vector<uint64_t> lengths(num_texts, 0);
     for (uint32_t step = 0; step < 24; ++step) {
       std::vector<uint32_t> counts;
       uint64_t rows = 0;
-      for (size_t i = 0; i < kTexts; ++i) {
-        counts.push_back((step + i) % 3 == 0 ? 150 + 100 * static_cast<uint32_t>(i) : 1);
+      for (size_t i = 0; i < num_texts; ++i) {
+        counts.push_back((step + i) % 3 == 0 ? 150 + 400 / num_texts * static_cast<uint32_t>(i)
+                                             : 1);
         rows += counts.back();
       }
       for (uint32_t layer = 0; layer < 2; ++layer) {
         Rows all(kGeometry, rows);
         std::vector<hipattn_sequence_t*> handles;
         uint64_t at = 0;
-        for (size_t i = 0; i < kTexts; ++i) {
+        for (size_t i = 0; i < num_texts; ++i) {
           const Rows part =
               MakeRows(kGeometry, static_cast<uint32_t>(i), layer, lengths[i], counts[i]);
           std::copy_n(part.q.data(), part.q.size(), all.q.data() + at * kGeometry.q_row());
@@ -313,7 +317,7 @@ TEST(Tiers, ABatchSharesTheBudget) {
         }
         hipattn_attend_args_t args = HIPATTN_ATTEND_ARGS_INIT;
         args.layer = layer;
-        args.num_sequences = kTexts;
+        args.num_sequences = num_texts;
         args.sequences = handles.data();
         args.num_new_tokens = counts.data();
         args.q = all.q.data();
@@ -323,7 +327,7 @@ TEST(Tiers, ABatchSharesTheBudget) {
         EXPECT_EQ(hipattn_attend(engine.get(), &args), HIPATTN_OK) << hipattn_last_error_message();
         outs.push_back(std::move(all.out));
       }
-      for (size_t i = 0; i < kTexts; ++i) {
+      for (size_t i = 0; i < num_texts; ++i) {
         lengths[i] += counts[i];
       }
     }
@@ -332,7 +336,7 @@ TEST(Tiers, ABatchSharesTheBudget) {
     return outs;
   };
   const std::vector<Floats> want = run(0);
-  const std::vector<Floats> got = run(NeedOf(test, 4000, kTexts).device_bytes_min);
+  const std::vector<Floats> got = run(NeedOf(test, 4000, num_texts).device_bytes_min);
   for (size_t i = 0; i < want.size(); ++i) {
     ExpectSameBits(got[i], want[i], "out");
   }

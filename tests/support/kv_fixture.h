@@ -146,6 +146,15 @@ class KvPool {
     return text;
   }
 
+  // The same blocks under higher numbers, as in a pool with so many slabs before them, which are
+  // not there. Texts are moved by the caller; no slot is to be had any more.
+  uint32_t MoveBehind(uint32_t slabs) {
+    slab_addresses_.insert(slab_addresses_.begin(), slabs, nullptr);
+    pool_.slabs = slab_addresses_.data();
+    free_slots_.clear();
+    return slabs << pool_.slab_slots_log2;
+  }
+
   void SetToken(uint32_t slot, uint32_t token, const float* k, const float* v) {
     const size_t panel = token / device::kPanelTokens;
     for (uint32_t dim = 0; dim < pool_.head_dim; ++dim) {
