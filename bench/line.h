@@ -85,6 +85,7 @@ void RegisterSparsePrefill();
 void RegisterMerge();
 void RegisterSteps();
 void RegisterSnapshots();
+void RegisterDisk();
 
 }  // namespace hipattn::bench
 

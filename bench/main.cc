@@ -68,6 +68,7 @@ int Main(int argc, char** argv) {
   RegisterMerge();
   RegisterSteps();
   RegisterSnapshots();
+  RegisterDisk();
   benchmark::RunSpecifiedBenchmarks();
   benchmark::Shutdown();
   return 0;

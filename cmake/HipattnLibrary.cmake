@@ -9,6 +9,9 @@ pkg_check_modules(XXHASH REQUIRED libxxhash)  # its header alone: it is compiled
 if(HIPATTN_TBB)
   find_package(TBB REQUIRED)
 endif()
+if(HIPATTN_URING)
+  pkg_check_modules(URING REQUIRED IMPORTED_TARGET liburing)
+endif()
 
 set(HIPATTN_LAYERS base core device host offload engine api)
 set(hipattn_sources)
@@ -30,6 +33,10 @@ set_target_properties(hipattn_objects PROPERTIES CXX_VISIBILITY_PRESET hidden VI
 target_link_libraries(hipattn_objects PRIVATE spdlog::spdlog_header_only fmt::fmt-header-only nlohmann_json::nlohmann_json PkgConfig::HWLOC Threads::Threads)
 if(HIPATTN_TBB)
   target_link_libraries(hipattn_objects PRIVATE TBB::tbb)
+endif()
+if(HIPATTN_URING)
+  target_link_libraries(hipattn_objects PRIVATE PkgConfig::URING)
+  set_source_files_properties(${PROJECT_SOURCE_DIR}/src/offload/file_ring.cc PROPERTIES COMPILE_DEFINITIONS HIPATTN_URING)
 endif()
 # Reference ops promise the kernels' bits: no product and sum may be fused there either.
 target_compile_options(hipattn_objects PRIVATE -ffp-contract=off)
@@ -96,7 +103,8 @@ endif()
 foreach(library IN LISTS HIPATTN_LIBRARIES)
   set_target_properties(${library} PROPERTIES OUTPUT_NAME hipattn LINKER_LANGUAGE CXX)
   target_include_directories(${library} PUBLIC $<BUILD_INTERFACE:${PROJECT_SOURCE_DIR}/include> $<INSTALL_INTERFACE:include>)
-  target_link_libraries(${library} PRIVATE PkgConfig::HWLOC Threads::Threads $<$<BOOL:${HIPATTN_TBB}>:TBB::tbb>)
+  target_link_libraries(${library} PRIVATE PkgConfig::HWLOC Threads::Threads $<$<BOOL:${HIPATTN_TBB}>:TBB::tbb>
+                        $<$<BOOL:${HIPATTN_URING}>:PkgConfig::URING>)
   add_library(hipattn::${library} ALIAS ${library})
 endforeach()
 # The short name: static, so that a program built in this tree needs no library path.

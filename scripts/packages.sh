@@ -16,7 +16,7 @@ TEXT
 }
 
 declare -A packages=(
-  [build]="cmake g++ ninja-build pkg-config libtbb-dev libhwloc-dev libspdlog-dev libfmt-dev nlohmann-json3-dev libxxhash-dev"
+  [build]="cmake g++ ninja-build pkg-config libtbb-dev libhwloc-dev libspdlog-dev libfmt-dev nlohmann-json3-dev libxxhash-dev liburing-dev"
   [examples]="libcli11-dev libpcre2-dev libopenblas-pthread-dev"
   [test]="libgtest-dev libgmock-dev python3 python3-numpy binutils shellcheck clang-format-14 clang-tidy-14 doxygen"
   [assets]="python3 python3-pip unzip ca-certificates bible-kjv"

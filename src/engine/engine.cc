@@ -55,6 +55,7 @@ Status MakeTiers(EngineState& state) {
                                                         &state.disk_budget,
                                                         o.disk_path,
                                                         offload::BlockBytes(geometry)));
+    state.logger.Info(StrCat("disk tier in \"", o.disk_path, "\": ", state.disk->transport()));
   }
   state.cache = std::make_unique<offload::BlockCache>(
       state.device.get(),

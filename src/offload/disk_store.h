@@ -3,12 +3,13 @@
 //
 // DiskStore: blocks in extents of one file that has no name, so that nothing of it is left when the
 // process ends, however it ends. Every block is under a checksum, which stays in memory. Reads and
-// writes pass the page cache where the file system can; neighbours are one transfer.
+// writes pass the page cache where the file system can; neighbours are one transfer, and several
+// transfers are in flight at once.
 #ifndef HIPATTN_OFFLOAD_DISK_STORE_H_
 #define HIPATTN_OFFLOAD_DISK_STORE_H_
 
 #include "base/result.h"
-#include "offload/file_calls.h"
+#include "offload/file_batch.h"
 #include "offload/memory_budget.h"
 
 #include <atomic>
@@ -58,6 +59,9 @@ class DiskStore {
   Status Write(std::span<const DiskSource> blocks);
   Status Read(std::span<const DiskTarget> blocks);
 
+  // What runs the transfers, for a log.
+  std::string transport() const { return reads_.batch->Name(); }
+
   uint64_t bytes_read() const { return bytes_read_.load(std::memory_order_relaxed); }
   uint64_t bytes_written() const { return bytes_written_.load(std::memory_order_relaxed); }
   void ResetCounts();
@@ -65,6 +69,15 @@ class DiskStore {
  private:
   struct Release {
     void operator()(std::byte* data) const;
+  };
+
+  // Of one way; one caller at a time.
+  struct Lane {
+    std::mutex mutex;
+    std::unique_ptr<std::byte, Release> buffer;
+    std::vector<FileTransfer> transfers;
+    std::vector<size_t> first;         // block of each transfer; one more for the end
+    std::unique_ptr<FileBatch> batch;  // goes first: its threads may use the rest
   };
 
   DiskStore(FileCalls* calls, MemoryBudget* budget, std::string path, uint64_t block_bytes)
@@ -75,13 +88,19 @@ class DiskStore {
         extent_bytes_(ExtentBytes(block_bytes)) {}
 
   Status Open();
+  Status OpenLane(unsigned depth, Lane* lane);
   Status Grow();
+  // As many of the first blocks as the lane's buffer holds, where they lie in it one after the
+  // other.
   template <typename Block>
-  size_t Neighbours(std::span<const Block> blocks) const;
+  std::span<const Block> Plan(std::span<const Block> blocks, bool writes, Lane* lane) const;
+  Status ErrorOf(const FileTransfer& transfer) const;
   void SetSum(uint32_t extent, uint64_t sum);
   uint64_t Sum(uint32_t extent);
-  Status WriteRun(std::span<const DiskSource> run);
-  Status ReadRun(std::span<const DiskTarget> run);
+  Status WriteSome(std::span<const DiskSource> blocks);
+  Status ReadSome(std::span<const DiskTarget> blocks);
+  // Checks a block that was read, and hands it out.
+  bool TakeRead(const DiskTarget& block, const std::byte* place);
 
   FileCalls* const calls_;
   MemoryBudget* const budget_;
@@ -92,9 +111,8 @@ class DiskStore {
   std::vector<uint32_t> free_;  // last out first
   std::mutex sums_mutex_;
   std::vector<uint64_t> sums_;  // by extent: XXH3 of its block
-  std::mutex buffer_mutex_;     // held for a run, so that reads and writes take turns
-  std::unique_ptr<std::byte, Release> buffer_;
   std::atomic<uint64_t> bytes_read_{0}, bytes_written_{0};
+  Lane reads_, writes_;
 };
 
 }  // namespace hipattn::offload

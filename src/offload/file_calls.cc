@@ -50,6 +50,10 @@ ssize_t FileCalls::Read(int file, void* data, size_t bytes, off_t offset) {
   return pread(file, data, bytes, offset);
 }
 
+int FileCalls::MakeRing(int file, unsigned depth, std::unique_ptr<FileRing>* ring) {
+  return MakeSystemRing(file, depth, ring);
+}
+
 int FileCalls::Sync(int file) {
   return fsync(file);
 }

@@ -7,11 +7,13 @@
 #define HIPATTN_OFFLOAD_FILE_CALLS_H_
 
 #include "base/status.h"
+#include "offload/file_ring.h"
 
 #include <sys/stat.h>
 #include <sys/types.h>
 
 #include <cstddef>
+#include <memory>
 #include <string>
 
 namespace hipattn::offload {
@@ -33,6 +35,8 @@ class FileCalls {
   virtual int Allocate(int file, off_t bytes);  // fallocate from 0 on
   virtual ssize_t Write(int file, const void* data, size_t bytes, off_t offset);
   virtual ssize_t Read(int file, void* data, size_t bytes, off_t offset);
+  // MakeSystemRing.
+  virtual int MakeRing(int file, unsigned depth, std::unique_ptr<FileRing>* ring);
   virtual int Sync(int file);
   virtual int Rename(const char* from, const char* to);
   virtual int Unlink(const char* path);

@@ -2,7 +2,6 @@
 // SPDX-FileCopyrightText: The hipattn authors
 #include "offload/file_queue.h"
 
-#include <cerrno>
 #include <system_error>
 #include <utility>
 
@@ -32,7 +31,7 @@ FileQueue::~FileQueue() {
   }
 }
 
-void FileQueue::Submit(uint32_t slot, const Transfer& transfer) {
+void FileQueue::Submit(uint32_t slot, const FileTransfer& transfer) {
   {
     const std::lock_guard<std::mutex> lock(mutex_);
     slots_[slot] = {SlotState::kWaiting, num_submitted_++, transfer};
@@ -60,35 +59,10 @@ void FileQueue::Run() {
     }
     slot->state = SlotState::kRunning;
     lock.unlock();
-    RunTransfer(slot);
+    RunTransfer(calls_, file_, &slot->transfer);  // whose end is read when the state says kDone
     lock.lock();
     slot->state = SlotState::kDone;
     done_.notify_all();
-  }
-}
-
-// Its results are read after the state says kDone, under the mutex.
-void FileQueue::RunTransfer(Slot* slot) {
-  Transfer left = slot->transfer;
-  while (left.bytes > 0) {
-    const auto offset = static_cast<off_t>(left.offset);
-    const ssize_t moved = left.writes ? calls_->Write(file_, left.data, left.bytes, offset)
-                                      : calls_->Read(file_, left.data, left.bytes, offset);
-    if (moved < 0 && errno == EINTR) {
-      continue;
-    }
-    if (moved < 0) {
-      slot->error = errno;
-      return;
-    }
-    if (moved == 0) {
-      slot->ended_early = !left.writes;
-      slot->error = left.writes ? ENOSPC : 0;
-      return;
-    }
-    left.data += moved;
-    left.bytes -= static_cast<size_t>(moved);
-    left.offset += static_cast<uint64_t>(moved);
   }
 }
 
@@ -99,17 +73,18 @@ Status FileQueue::Wait(uint32_t number) {
              [&] { return slot.state == SlotState::kDone || slot.state == SlotState::kFree; });
   const Slot finished = std::exchange(slot, Slot{});
   lock.unlock();
-  if (finished.error != 0) {
-    return FileError(path_, finished.transfer.writes ? "written" : "read", finished.error);
+  const FileTransfer& transfer = finished.transfer;
+  if (transfer.error != 0) {
+    return FileError(path_, transfer.writes ? "written" : "read", transfer.error);
   }
-  if (finished.ended_early) {
+  if (transfer.ended_early) {
     return {StatusCode::kCorrupt,
             StrCat("path \"",
                    path_,
                    "\" ends before byte ",
-                   finished.transfer.offset,
+                   transfer.offset,
                    " and ",
-                   finished.transfer.bytes,
+                   transfer.bytes,
                    " more")};
   }
   return Status::Ok();

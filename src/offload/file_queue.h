@@ -8,7 +8,7 @@
 #define HIPATTN_OFFLOAD_FILE_QUEUE_H_
 
 #include "base/result.h"
-#include "offload/file_calls.h"
+#include "offload/file_batch.h"
 
 #include <array>
 #include <condition_variable>
@@ -49,27 +49,18 @@ class FileQueue {
   Status Wait(uint32_t slot);
 
  private:
-  struct Transfer {
-    bool writes;
-    std::byte* data;
-    size_t bytes;
-    uint64_t offset;
-  };
   enum class SlotState : uint8_t { kFree, kWaiting, kRunning, kDone };
   struct Slot {
     SlotState state = SlotState::kFree;
     uint64_t number = 0;  // transfers begin in the order of their submission
-    Transfer transfer{};
-    bool ended_early = false;
-    int error = 0;
+    FileTransfer transfer{};
   };
 
   FileQueue(FileCalls* calls, int file, std::string path)
       : calls_(calls), file_(file), path_(std::move(path)) {}
-  void Submit(uint32_t slot, const Transfer& transfer);
+  void Submit(uint32_t slot, const FileTransfer& transfer);
   void Run();
   Slot* NextWaiting();
-  void RunTransfer(Slot* slot);
 
   FileCalls* const calls_;
   const int file_;

@@ -51,6 +51,20 @@ hipattn_attention_options_t Attention() {
   }
 }
 
+TEST(DiskTier, TheLogSaysWhatMovesItsBlocks) {
+  const TemporaryFolder folder;
+  const std::string path = folder.Path(".");
+  hipattn_engine_options_t options = OnDisk(path);
+  std::string lines;
+  options.log = [](void* text, int32_t, const char* line) {
+    *static_cast<std::string*>(text) += line;
+  };
+  options.log_user_data = &lines;
+  const Engine engine(options);
+  EXPECT_NE(lines.find("disk tier in \"" + path + "\": "), std::string::npos) << lines;
+  EXPECT_NE(lines.find("io_uring"), std::string::npos) << lines;  // it, or why there is none
+}
+
 TEST(DiskTier, NothingIsLeftOfAProcessThatWasKilled) {
 #if defined(__SANITIZE_THREAD__)
   GTEST_SKIP() << "ThreadSanitizer refuses threads in a forked process";

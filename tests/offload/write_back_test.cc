@@ -5,11 +5,11 @@
 // for, and what becomes of those that fail.
 #include "offload/block_lease.h"
 #include "tests/emulated/emulated_device.h"
+#include "tests/offload/faulty_calls.h"
 #include "tests/support/temporary_folder.h"
 
 #include <gtest/gtest.h>
 
-#include <atomic>
 #include <cerrno>
 #include <cstring>
 #include <memory>
@@ -22,20 +22,6 @@ namespace {
 constexpr SlotGeometry kGeometry = {16, 64, DType::kBf16};
 constexpr uint64_t kBlock = BlockBytes(kGeometry);
 constexpr uint32_t kSlab = SlabSlots(kDeviceSlabBytes, kBlock);
-
-// Writes fail while they are told to.
-class RefusingCalls : public FileCalls {
- public:
-  ssize_t Write(int file, const void* data, size_t bytes, off_t offset) override {
-    if (refuses.load()) {
-      errno = ENOSPC;
-      return -1;
-    }
-    return FileCalls::Write(file, data, bytes, offset);
-  }
-
-  std::atomic<bool> refuses{false};
-};
 
 class WriteBackTest : public ::testing::Test {
  protected:
@@ -186,7 +172,7 @@ class DiskWriteBackTest : public WriteBackTest {
   }
   ~DiskWriteBackTest() override { cache_.reset(); }
 
-  RefusingCalls calls_;
+  test::FaultyCalls calls_{test::FaultyCalls::Ring::kEmulated};
   const test::TemporaryFolder folder_;
   MemoryBudget disk_budget_{uint64_t{64} << 20, "disk_kv_bytes"};
   std::unique_ptr<DiskStore> disk_;
@@ -194,7 +180,7 @@ class DiskWriteBackTest : public WriteBackTest {
 
 TEST_F(DiskWriteBackTest, WhatFailedIsTriedAgainAndNothingIsLost) {
   Open(disk_.get());
-  calls_.refuses = true;
+  calls_.write_error = ENOSPC;
   std::vector<uint32_t> blocks = Dirty(kSlab);
   ASSERT_TRUE(cache_->WriteBack(blocks).ok());
   const Status finished = cache_->FinishWriteBacks();
@@ -212,7 +198,7 @@ TEST_F(DiskWriteBackTest, WhatFailedIsTriedAgainAndNothingIsLost) {
   ExpectContents(more);
   cache_->Release(blocks.back());  // one of those that failed
   blocks.pop_back();
-  calls_.refuses = false;
+  calls_.write_error = 0;
   ASSERT_TRUE(cache_->WriteBack(more).ok());
   ASSERT_TRUE(cache_->FinishWriteBacks().ok());
   ExpectValid();
