@@ -35,12 +35,9 @@ else()
 endif()
 # What a program linked with libhipattn.a needs, as flags and not as Requires.private: pkg-config --static would follow hwloc's own
 # private libraries (-ludev, ...), which only a wholly static program needs, and oneTBB cannot be in one.
-string(JOIN " " HIPATTN_PC_LIBS_PRIVATE ${HWLOC_LDFLAGS})
+string(JOIN " " HIPATTN_PC_LIBS_PRIVATE ${HWLOC_LDFLAGS} ${URING_LDFLAGS})
 if(HIPATTN_TBB)
   string(APPEND HIPATTN_PC_LIBS_PRIVATE " -ltbb")
-endif()
-if(HIPATTN_URING)
-  string(APPEND HIPATTN_PC_LIBS_PRIVATE " ${URING_LDFLAGS}")
 endif()
 configure_file(${PROJECT_SOURCE_DIR}/cmake/hipattn.pc.in ${PROJECT_BINARY_DIR}/hipattn.pc @ONLY)
 install(FILES ${PROJECT_BINARY_DIR}/hipattn.pc DESTINATION ${CMAKE_INSTALL_LIBDIR}/pkgconfig)
