@@ -157,8 +157,12 @@ bool UseQueue::Victim(uint32_t* slot) const {
   if (size_ == 0) {
     return false;
   }
-  if (ordinary_ == 0 || !IsEmpty(kFirstToGo)) {
-    *slot = links_[ordinary_ == 0 ? kKept : kFirstToGo].behind - kEnds;
+  if (ordinary_ == 0) {
+    *slot = links_[kKept].before - kEnds;
+    return true;
+  }
+  if (!IsEmpty(kFirstToGo)) {
+    *slot = links_[kFirstToGo].behind - kEnds;
     return true;
   }
   // The ring from now - kReach on, word by word; the first word's lower part comes last.

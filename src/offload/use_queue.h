@@ -15,7 +15,8 @@
 //
 // When the texts of a step go round in more blocks than there are slots, every block may go shortly
 // before its turn. When few uses of a round were hits, most blocks that are fetched are therefore
-// the next to go, so that the others are there when their turn comes.
+// the next to go, so that the others are there when their turn comes. Every step uses all kept
+// blocks, so where not even they fit the last one that was used goes, for the same reason.
 //
 // Every call takes the same time whatever the number of slots.
 #ifndef HIPATTN_OFFLOAD_USE_QUEUE_H_
