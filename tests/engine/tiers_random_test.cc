@@ -4,9 +4,11 @@
 // Random operations on texts whose blocks lie in the host tier, each beside the same operation on a
 // fully resident engine: the same bits, and no byte left at the end.
 #include "tests/engine/engine_fixture.h"
+#include "tests/support/temporary_folder.h"
 
 #include <memory>
 #include <random>
+#include <span>
 #include <utility>
 
 namespace hipattn::test {
@@ -100,6 +102,8 @@ class RandomTexts {
       SetOptions(text);
     } else if (kind < 98) {
       Reserve(text, Below(kMostTokens));
+    } else if (kind < 99) {
+      SaveAndLoad(text);
     } else {
       texts_.erase(texts_.begin() + static_cast<ptrdiff_t>(Below(texts_.size())));
     }
@@ -177,6 +181,24 @@ class RandomTexts {
     refused_ += status == HIPATTN_OUT_OF_BUDGET ? 1 : 0;
   }
 
+  // The text goes on from its snapshot; the resident one is not saved.
+  void SaveAndLoad(Text& text) {
+    const std::string path = folder_.Path("text.snapshot");
+    ASSERT_EQ(hipattn_sequence_save(text.tiered.get(), path.c_str(), &kName, sizeof(kName)),
+              HIPATTN_OK)
+        << hipattn_last_error_message();
+    try {
+      text.tiered = Sequence::Load(tiered_, path, std::as_bytes(std::span(&kName, 1)));
+      ++loaded_;
+    } catch (const Error& error) {  // there are two of it for a moment
+      EXPECT_EQ(error.status(), HIPATTN_OUT_OF_BUDGET) << error.what();
+      ++refused_;
+    }
+  }
+
+  static constexpr uint32_t kName = 7;
+
+  TemporaryFolder folder_;
   std::mt19937_64 random_{11};
   uint64_t limit_ = 0;
   Engine tiered_, resident_;
@@ -185,6 +207,7 @@ class RandomTexts {
 
  public:
   uint64_t refused_ = 0;
+  uint64_t loaded_ = 0;
 };
 
 uint64_t LeastBytes(uint32_t num_texts) {
@@ -199,9 +222,10 @@ uint64_t LeastBytes(uint32_t num_texts) {
 
 // Nothing may be refused: the budget is what the longest texts need at least.
 TEST(TiersRandom, SameBitsAsResident) {
-  RandomTexts texts(LeastBytes(kMostTexts));
+  RandomTexts texts(LeastBytes(kMostTexts + 1));  // a text and its snapshot for a moment
   texts.Run(kOperations);
   EXPECT_EQ(texts.refused_, 0U);
+  EXPECT_GT(texts.loaded_, kOperations / 200);
 }
 
 // Too little for all texts: refusals change nothing.
