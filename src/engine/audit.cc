@@ -36,6 +36,8 @@ class RowAudit {
   uint32_t kept_blocks() const {
     return part_.sequence->options.rerank_tokens / engine_.options.block_tokens;
   }
+  Status BringRow();
+  SearchRows RowsOf(uint32_t head) const;
   Status AttendOutside(const std::vector<uint32_t>& heads);
   Status WalkTree(uint32_t head, AuditScratch* scratch);
   Status ScoreBlocks(const std::vector<uint32_t>& heads);
@@ -48,6 +50,7 @@ class RowAudit {
   core::Partition partition_{};
   core::SearchRange range_;
   core::NodeRange blocks_;
+  const float* host_q_ = nullptr;  // [num_q_heads][head_dim] where the search is on the host
 };
 
 Status RowAudit::Run(const std::vector<uint32_t>& heads) {
@@ -60,6 +63,7 @@ Status RowAudit::Run(const std::vector<uint32_t>& heads) {
   if (scratch.size() < heads.size()) {
     scratch.resize(heads.size());
   }
+  HIPATTN_RETURN_IF_ERROR(BringRow());
   HIPATTN_RETURN_IF_ERROR(AttendOutside(heads));
   HIPATTN_RETURN_IF_ERROR(ParallelTasks(
       engine_, heads.size(), [&](size_t i) { return WalkTree(heads[i], &scratch[i]); }));
@@ -79,6 +83,24 @@ Status RowAudit::Run(const std::vector<uint32_t>& heads) {
     part_.sequence->audits.AddSample(call_.args.layer, heads[i], losses[i]);
   }
   return Status::Ok();
+}
+
+Status RowAudit::BringRow() {
+  if (!SearchesOnHost(*part_.sequence)) {
+    return Status::Ok();
+  }
+  Scratch<float, device::MemoryKind::kPinned>& audit_q = engine_.scratch.audit_q;
+  HIPATTN_RETURN_IF_ERROR(audit_q.Grow(*engine_.device, call_.q_row_stride()));
+  const device::CopyPiece piece = {
+      audit_q.data(), call_.Q(row_, 0), call_.q_row_stride() * sizeof(float)};
+  host_q_ = audit_q.data();
+  return CopyPieces(engine_, {&piece, 1});
+}
+
+SearchRows RowAudit::RowsOf(uint32_t head) const {
+  const uint64_t head_floats = uint64_t{group()} * engine_.options.head_dim;
+  return {{call_.Q(row_, head), call_.q_row_stride(), 1, group()},
+          host_q_ == nullptr ? nullptr : host_q_ + head * head_floats};
 }
 
 // log2 of the mass of sinks and window -> outside[group].
@@ -131,7 +153,7 @@ Status RowAudit::WalkTree(uint32_t head, AuditScratch* scratch) {
   config.budget_tokens = part_.sequence->options.rerank_tokens;
   config.flat = part_.sequence->options.search_kind() == Search::kFlat;
   scratch->walk.Begin(config, range_);
-  const device::QueryRows rows = {call_.Q(row_, head), call_.q_row_stride(), 1, group()};
+  const SearchRows rows = RowsOf(head);
   while (!scratch->walk.done()) {
     HIPATTN_RETURN_IF_ERROR(ScoreNodes(engine_,
                                        *part_.sequence,
@@ -151,14 +173,16 @@ Status RowAudit::ScoreBlocks(const std::vector<uint32_t>& heads) {
   AttendScratch& scratch = engine_.scratch;
   HIPATTN_RETURN_IF_ERROR(scratch.score_sketch_jobs.Grow(device, heads.size()));
   const auto num_blocks = static_cast<uint32_t>(blocks_.size());
+  const bool on_host = part_.sequence->context.SketchesOnHost();
   for (size_t i = 0; i < heads.size(); ++i) {
     AuditScratch& audit = scratch.audits[i];
     HIPATTN_RETURN_IF_ERROR(audit.scores.Grow(device, size_t{group()} * num_blocks));
-    scratch.score_sketch_jobs[i] = {part_.layer->heads[heads[i]].store.sketches(),
+    const HeadStore& store = part_.layer->heads[heads[i]].store;
+    scratch.score_sketch_jobs[i] = {on_host ? store.sketch_data() : store.sketches(),
                                     nullptr,
                                     static_cast<uint32_t>(blocks_.first),
                                     num_blocks,
-                                    {call_.Q(row_, heads[i]), call_.q_row_stride(), 1, group()},
+                                    RowsOf(heads[i]).For(on_host),
                                     audit.scores.data(),
                                     num_blocks};
   }
@@ -167,7 +191,7 @@ Status RowAudit::ScoreBlocks(const std::vector<uint32_t>& heads) {
                                             engine_.options.head_dim,
                                             engine_.options.block_tokens,
                                             engine_.options.softmax_scale};
-  return LaunchAndSync(engine_, device.ops().score_sketches, params);
+  return RunIndexOp(engine_, on_host, &device::OpTable::score_sketches, params);
 }
 
 }  // namespace

@@ -61,7 +61,9 @@ struct Call {
   const AttendArgs& args;
   std::vector<Part> parts;
   uint64_t num_rows = 0;
-  const float* q = nullptr;  // [num_rows, num_q_heads, head_dim]
+  const float* q = nullptr;       // [num_rows, num_q_heads, head_dim]
+  const float* host_q = nullptr;  // some rows of it on the host (BringQueries), or nullptr
+  uint64_t host_first_row = 0;    // of those
   CallStats stats = {};
   bool touched = false;  // memory beyond the lengths has been written
 
@@ -69,6 +71,11 @@ struct Call {
   uint64_t q_row_stride() const { return uint64_t{options().num_q_heads} * options().head_dim; }
   const float* Q(uint64_t row, uint32_t kv_head) const {
     return q + row * q_row_stride() + uint64_t{kv_head} * options().group() * options().head_dim;
+  }
+  const float* HostQ(uint64_t row, uint32_t kv_head) const {
+    return host_q == nullptr ? nullptr
+                             : host_q + (row - host_first_row) * q_row_stride() +
+                                   uint64_t{kv_head} * options().group() * options().head_dim;
   }
   std::byte* Out(uint64_t row, uint32_t kv_head) const {
     const uint64_t element =

@@ -7,6 +7,7 @@
 #include "engine/audit.h"
 #include "engine/block_ops.h"
 #include "engine/call.h"
+#include "engine/index_ops.h"
 #include "engine/lists.h"
 #include "engine/recall.h"
 #include "engine/select.h"
@@ -26,6 +27,7 @@ struct Row {
   uint32_t stage = 0;  // searched: the stage to begin at; the number of stages = keep all
   bool searches = false;
   core::Partition partition{};
+  const float* host_q = nullptr;  // [num_q_heads][head_dim] where it is searched with on the host
 };
 
 // One kv head of a row; with min_recall its budget may grow.
@@ -91,6 +93,7 @@ class Wave {
 
  private:
   // SelectAll, AttendAll: the heads in `tasks`.
+  Status BringRows();
   Status SelectAll(std::vector<Task>& tasks);
   Status SelectOne(Task* task);
   Status AttendAll(const std::vector<Task>& tasks);
@@ -127,6 +130,7 @@ Status Wave::Run() {
     HIPATTN_RETURN_IF_ERROR(
         row.part->layer->step_lse.Grow(*engine_.device, call_.options().num_q_heads));
   }
+  HIPATTN_RETURN_IF_ERROR(BringRows());
   std::vector<Task> tasks = AllTasks();
   HIPATTN_RETURN_IF_ERROR(SelectAll(tasks));
   HIPATTN_RETURN_IF_ERROR(AttendAll(tasks));
@@ -144,6 +148,22 @@ Status Wave::Run() {
     }
   }
   return Status::Ok();
+}
+
+// Copies the queries of the rows whose searches need them to the host.
+Status Wave::BringRows() {
+  const uint64_t floats = call_.q_row_stride();
+  Scratch<float, device::MemoryKind::kPinned>& host_q = engine_.scratch.host_q;
+  HIPATTN_RETURN_IF_ERROR(host_q.Grow(*engine_.device, rows_.size() * floats));
+  std::vector<device::CopyPiece> pieces;
+  for (Row& row : rows_) {
+    if (row.searches && SearchesOnHost(*row.part->sequence)) {
+      float* const copy = host_q.data() + pieces.size() * floats;
+      pieces.push_back({copy, call_.Q(row.row, 0), floats * sizeof(float)});
+      row.host_q = copy;
+    }
+  }
+  return pieces.empty() ? Status::Ok() : CopyPieces(engine_, pieces);
 }
 
 Status Wave::SelectAll(std::vector<Task>& tasks) {
@@ -183,8 +203,14 @@ Status Wave::SelectOne(Task* task) {
     const bool scans =
         task->scans || row.part->sequence->audits.at(call_.args.layer, task->kv_head).scanned;
     const SelectContext context = {engine_, *row.part->sequence, call_.args.layer, false, scans};
+    const uint64_t head_floats = uint64_t{call_.options().group()} * call_.options().head_dim;
     const BlockQuery query = {
-        call_.Q(row.row, task->kv_head), call_.q_row_stride(), row.pos, 1, row.partition};
+        call_.Q(row.row, task->kv_head),
+        row.host_q == nullptr ? nullptr : row.host_q + task->kv_head * head_floats,
+        call_.q_row_stride(),
+        row.pos,
+        1,
+        row.partition};
     if (task->reselects) {
       Reselect(context, task->budget_tokens / call_.options().block_tokens, &head);
     } else {
@@ -278,6 +304,10 @@ Status Wave::SaveSearch(const Row& row) {
                                        layer.step_lse.data(),
                                        call_.options().num_q_heads * sizeof(float)}};
   HIPATTN_RETURN_IF_ERROR(CopyPieces(engine_, pieces));
+  if (row.host_q != nullptr) {
+    HIPATTN_RETURN_IF_ERROR(layer.search_host_q.Grow(*engine_.device, call_.q_row_stride()));
+    std::copy_n(row.host_q, call_.q_row_stride(), layer.search_host_q.data());
+  }
   layer.search_kept = true;
   layer.search_partition = row.partition;
   layer.estimate_known = false;

@@ -48,6 +48,13 @@ Status MakeTiers(EngineState& state) {
   if (!o.has_tiers()) {
     return Status::Ok();
   }
+  if (o.indexes_on_host() && !state.device->capabilities().mapped_memory) {
+    return Unsupported("host_kv_bytes is ",
+                       o.host_kv_bytes,
+                       "; the host tier holds a part of the index, and the device ",
+                       state.device->name(),
+                       " cannot write to host memory");
+  }
   const offload::SlotGeometry geometry = {o.block_tokens, o.head_dim, o.kv()};
   if (o.disk_kv_bytes != 0) {
     HIPATTN_ASSIGN_OR_RETURN(state.disk,
@@ -59,9 +66,20 @@ Status MakeTiers(EngineState& state) {
   }
   state.cache = std::make_unique<offload::BlockCache>(
       state.device.get(),
-      offload::BlockCache::Tiers{&state.budget, &state.host_budget, state.disk.get()},
+      offload::BlockCache::Tiers{&state.budget, &state.home_budget, state.disk.get()},
       geometry);
   return Status::Ok();
+}
+
+// What the host's threads search with: the CPU device's own ops, or beside another device the best
+// that this CPU has.
+const device::OpTable& HostOps(const device::Device& device) {
+  for (const device::OpTable* table : device::CpuOpTables()) {
+    if (table == &device.ops()) {
+      return *table;
+    }
+  }
+  return *device::CpuOpTables().back();
 }
 
 }  // namespace
@@ -88,6 +106,7 @@ Result<std::shared_ptr<Engine>> Engine::CreateOn(std::unique_ptr<device::Device>
     chosen.device_kv_bytes = DefaultBudget(device->host_memory().available_bytes());
   }
   auto state = std::make_unique<EngineState>(chosen, std::move(device));
+  state->host_ops = &HostOps(*state->device);
   HIPATTN_RETURN_IF_ERROR(SetRope(*state));
   HIPATTN_RETURN_IF_ERROR(MakeTiers(*state));
   state->logger.Info(StrCat("engine on ",

@@ -39,16 +39,16 @@ struct Section {
   }
 };
 
-// The sections of `blocks` blocks; `job` says where they are, and is empty when only their sizes
-// matter.
+// The sections of `blocks` blocks of a store; nullptr when only their sizes matter.
 std::vector<Section> SectionsOf(const StoreContext& context,
                                 uint64_t blocks,
-                                const device::SummarizeJob& job,
-                                const device::SketchTable& sketches) {
+                                const HeadStore* store) {
   std::vector<Section> sections;
   if (blocks == 0) {
     return sections;
   }
+  const device::SummarizeJob job =
+      store == nullptr ? device::SummarizeJob{} : store->AppendJob(context, blocks);
   const auto add = [&](Section section) {
     section.begin = sections.empty() ? 0 : sections.back().end();
     sections.push_back(section);
@@ -73,7 +73,7 @@ std::vector<Section> SectionsOf(const StoreContext& context,
     Section groups;
     groups.unit_bytes = group_bytes << ChunkGroupsLog2(level);
     groups.bytes = CeilDiv<uint64_t>(nodes, kFanOut) * group_bytes;
-    groups.chunks = job.levels[level].chunks;
+    groups.chunks = store == nullptr ? nullptr : store->level_data(level).chunks;
     Section* added = add(groups);
     if (nodes % kFanOut != 0) {
       added->last_group = added->end() - group_bytes;
@@ -85,7 +85,7 @@ std::vector<Section> SectionsOf(const StoreContext& context,
     Section section;
     section.unit_bytes = sketch_bytes << kChunkSketchesLog2;
     section.bytes = blocks * (context.block_tokens / device::kSketchTokens) * sketch_bytes;
-    section.chunks = sketches.chunks;
+    section.chunks = store == nullptr ? nullptr : store->sketch_data().chunks;
     add(section);
   }
   return sections;
@@ -165,7 +165,7 @@ uint64_t IndexedBlocks(const StoreContext& context, const HeadStore& store) {
 }
 
 uint64_t IndexBytes(const StoreContext& context, uint64_t blocks) {
-  const std::vector<Section> sections = SectionsOf(context, blocks, {}, {});
+  const std::vector<Section> sections = SectionsOf(context, blocks, nullptr);
   return sections.empty() ? 0 : sections.back().end();
 }
 
@@ -221,8 +221,7 @@ Status ReadIndex(const StoreContext& context,
                  uint64_t offset,
                  std::span<std::byte> to) {
   const uint64_t blocks = IndexedBlocks(context, store);
-  const std::vector<Section> sections =
-      SectionsOf(context, blocks, store.AppendJob(context, blocks), store.sketches());
+  const std::vector<Section> sections = SectionsOf(context, blocks, &store);
   const auto is_open = [&](const Section& section) { return &section == &sections.front(); };
   std::vector<device::CopyPiece> pieces;
   ForEachPiece(sections, offset, to.size(), [&](const Section& section, uint64_t at, uint64_t n) {
@@ -247,8 +246,7 @@ Status WriteIndex(const StoreContext& context,
                   uint64_t blocks,
                   uint64_t offset,
                   std::span<const std::byte> from) {
-  const std::vector<Section> sections =
-      SectionsOf(context, blocks, store->AppendJob(context, blocks), store->sketches());
+  const std::vector<Section> sections = SectionsOf(context, blocks, store);
   std::vector<device::CopyPiece> pieces;
   ForEachPiece(sections, offset, from.size(), [&](const Section& section, uint64_t at, uint64_t n) {
     pieces.push_back({section.Address(at), from.data() + (at - offset), n});

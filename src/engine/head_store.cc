@@ -82,7 +82,7 @@ Status HeadStore::ReserveTail(const StoreContext& context) {
 Status HeadStore::AddBlocks(const StoreContext& context, uint64_t blocks) {
   HIPATTN_RETURN_IF_ERROR(ReserveTail(context));
   HIPATTN_RETURN_IF_ERROR(
-      slots_.Reserve(*context.memory, RoundUp<uint64_t>(blocks, offload::kRunSlots)));
+      slots_.Reserve(context.TableMemory(), RoundUp<uint64_t>(blocks, offload::kRunSlots)));
   while (slots_.size() < blocks) {
     HIPATTN_ASSIGN_OR_RETURN(const uint32_t block, context.cache->Create());
     slots_.Append(block);
@@ -144,22 +144,32 @@ Status HeadStore::MakeSummaryRoom(const StoreContext& context, uint64_t num_toke
   }
   for (uint32_t level = 0; level < kMaxLevels && num_tokens >= NodeTokens(context, level);
        ++level) {
-    const uint64_t before = summarized_ >> (3 * level);
-    const ChunkShape shape = {GroupBytes(context) << ChunkGroupsLog2(level), LevelNodesLog2(level)};
-    HIPATTN_RETURN_IF_ERROR(MakeLevelRoom(
-        context, shape, before, num_tokens / NodeTokens(context, level), &levels_[level]));
+    HIPATTN_RETURN_IF_ERROR(MakeLevelRoom(context,
+                                          LevelShape(context, level),
+                                          summarized_ >> (3 * level),
+                                          num_tokens / NodeTokens(context, level),
+                                          &levels_[level]));
   }
   if (context.sketches) {
     const uint64_t per_block = SketchesPerBlock(context);
-    const ChunkShape shape = {device::SketchBytes(context.head_dim) << kChunkSketchesLog2,
-                              kChunkSketchesLog2};
     HIPATTN_RETURN_IF_ERROR(MakeLevelRoom(context,
-                                          shape,
+                                          SketchShape(context),
                                           summarized_ * per_block,
                                           num_tokens / context.block_tokens * per_block,
                                           &sketches_));
   }
   return MakeKeptRoom(context, num_tokens);
+}
+
+HeadStore::ChunkShape HeadStore::LevelShape(const StoreContext& context, uint32_t level) {
+  return {
+      GroupBytes(context) << ChunkGroupsLog2(level), LevelNodesLog2(level), context.OnHost(level)};
+}
+
+HeadStore::ChunkShape HeadStore::SketchShape(const StoreContext& context) {
+  return {device::SketchBytes(context.head_dim) << kChunkSketchesLog2,
+          kChunkSketchesLog2,
+          context.SketchesOnHost()};
 }
 
 Status HeadStore::MakeLevelRoom(const StoreContext& context,
@@ -170,42 +180,75 @@ Status HeadStore::MakeLevelRoom(const StoreContext& context,
   const uint64_t first_written = nodes_before >> shape.nodes_log2;
   for (uint64_t i = first_written; nodes > nodes_before && i < level->chunks.size(); ++i) {
     if (level->chunks[i].use_count() > 1) {
-      HIPATTN_ASSIGN_OR_RETURN(ChargedBuffer own,
-                               context.memory->Allocate(device::MemoryKind::kDevice, shape.bytes));
-      const device::CopyPiece piece = {own.buffer().data(), level->pointers[i], shape.bytes};
+      HIPATTN_ASSIGN_OR_RETURN(std::shared_ptr<IndexChunk> own, TakeChunk(context, shape));
+      const device::CopyPiece piece = {own->data(), level->chunks[i]->data(), shape.bytes};
       Result<device::Ticket> copied = context.memory->device().Copy(0, {&piece, 1});
       HIPATTN_RETURN_IF_ERROR(copied.status());
-      level->chunks[i] = std::make_shared<ChargedBuffer>(std::move(own));
-      level->pointers[i] = level->chunks[i]->buffer().data();
+      level->chunks[i] = std::move(own);
+      level->pointers[i] = level->chunks[i]->device_data();
+      if (shape.on_host) {
+        level->host_pointers[i] = level->chunks[i]->data();
+      }
     }
   }
   const uint64_t chunks = CeilDiv(nodes, uint64_t{1} << shape.nodes_log2);
-  HIPATTN_RETURN_IF_ERROR(level->pointers.Reserve(*context.memory, chunks));
+  HIPATTN_RETURN_IF_ERROR(ReservePointers(context, shape.on_host, chunks, level));
   while (level->chunks.size() < chunks) {
-    HIPATTN_ASSIGN_OR_RETURN(ChargedBuffer chunk,
-                             context.memory->Allocate(device::MemoryKind::kDevice, shape.bytes));
-    level->chunks.push_back(std::make_shared<ChargedBuffer>(std::move(chunk)));
-    level->pointers.Append(level->chunks.back()->buffer().data());
+    HIPATTN_ASSIGN_OR_RETURN(std::shared_ptr<IndexChunk> chunk, TakeChunk(context, shape));
+    AppendChunk(shape.on_host, std::move(chunk), level);
   }
   return Status::Ok();
+}
+
+Result<std::shared_ptr<IndexChunk>> HeadStore::TakeChunk(const StoreContext& context,
+                                                         const ChunkShape& shape) {
+  if (shape.on_host) {
+    HIPATTN_ASSIGN_OR_RETURN(IndexChunk chunk, context.host_chunks->Take(shape.bytes));
+    return std::make_shared<IndexChunk>(std::move(chunk));
+  }
+  HIPATTN_ASSIGN_OR_RETURN(ChargedBuffer own,
+                           context.memory->Allocate(device::MemoryKind::kDevice, shape.bytes));
+  return std::make_shared<IndexChunk>(std::move(own));
+}
+
+Status HeadStore::ReservePointers(const StoreContext& context,
+                                  bool on_host,
+                                  size_t chunks,
+                                  Level* level) {
+  if (!on_host) {
+    return level->pointers.Reserve(*context.memory, chunks);
+  }
+  HIPATTN_RETURN_IF_ERROR(level->pointers.Reserve(*context.host_memory, chunks));
+  return level->host_pointers.Reserve(*context.host_memory, chunks);
+}
+
+// REQUIRES: reserved pointers.
+void HeadStore::AppendChunk(bool on_host, std::shared_ptr<IndexChunk> chunk, Level* level) {
+  level->chunks.push_back(std::move(chunk));
+  level->pointers.Append(level->chunks.back()->device_data());
+  if (on_host) {
+    level->host_pointers.Append(level->chunks.back()->data());
+  }
 }
 
 void HeadStore::TrimLevel(uint32_t nodes_log2, uint64_t nodes, Level* level) {
   const size_t chunks = CeilDiv(nodes, uint64_t{1} << nodes_log2);
   level->chunks.resize(std::min(chunks, level->chunks.size()));
   level->pointers.Truncate(chunks);
+  level->host_pointers.Truncate(chunks);
+  level->pointers.DropIfEmpty();
+  level->host_pointers.DropIfEmpty();
 }
 
 Status HeadStore::ShareLevel(const StoreContext& context,
                              const Level& parent,
-                             uint32_t nodes_log2,
+                             const ChunkShape& shape,
                              uint64_t nodes,
                              Level* level) {
-  const size_t chunks = CeilDiv(nodes, uint64_t{1} << nodes_log2);
-  HIPATTN_RETURN_IF_ERROR(level->pointers.Reserve(*context.memory, chunks));
+  const size_t chunks = CeilDiv(nodes, uint64_t{1} << shape.nodes_log2);
+  HIPATTN_RETURN_IF_ERROR(ReservePointers(context, shape.on_host, chunks, level));
   for (size_t i = 0; i < chunks; ++i) {
-    level->chunks.push_back(parent.chunks[i]);
-    level->pointers.Append(parent.pointers[i]);
+    AppendChunk(shape.on_host, parent.chunks[i], level);
   }
   return Status::Ok();
 }
@@ -257,12 +300,13 @@ void HeadStore::Trim(const StoreContext& context, uint64_t num_tokens) {
       kept_chunks_[level - kept_level].resize(
           std::min<size_t>(nodes, kept_chunks_[level - kept_level].size()));
       kept_[level - kept_level].Truncate(nodes);
+      kept_[level - kept_level].DropIfEmpty();
     }
   }
   TrimLevel(kChunkSketchesLog2,
             num_tokens / context.block_tokens * SketchesPerBlock(context),
             &sketches_);
-  slots_.Shrink(*context.memory);
+  slots_.Shrink(context.TableMemory());
   room_tokens_ = 0;  // the next MakeRoom looks again
 }
 
@@ -277,7 +321,7 @@ void HeadStore::Cut(const StoreContext& context, uint64_t num_tokens) {
 
 Status HeadStore::ShareFrom(const StoreContext& context, HeadStore& parent, uint64_t num_tokens) {
   const uint64_t blocks = CeilDiv<uint64_t>(num_tokens, context.block_tokens);
-  HIPATTN_RETURN_IF_ERROR(slots_.Reserve(*context.memory, blocks));
+  HIPATTN_RETURN_IF_ERROR(slots_.Reserve(context.TableMemory(), blocks));
   if (context.cache != nullptr && blocks > 0) {
     HIPATTN_RETURN_IF_ERROR(ReserveTail(context));
   }
@@ -302,8 +346,8 @@ Status HeadStore::ShareFrom(const StoreContext& context, HeadStore& parent, uint
   const uint32_t kept_level = device::KeptLevel(context.block_tokens);
   for (uint32_t level = 0; level < kMaxLevels && tokens >= NodeTokens(context, level); ++level) {
     const uint64_t nodes = tokens / NodeTokens(context, level);
-    HIPATTN_RETURN_IF_ERROR(
-        ShareLevel(context, parent.levels_[level], LevelNodesLog2(level), nodes, &levels_[level]));
+    HIPATTN_RETURN_IF_ERROR(ShareLevel(
+        context, parent.levels_[level], LevelShape(context, level), nodes, &levels_[level]));
     if (level >= kept_level) {
       const uint32_t k = level - kept_level;
       HIPATTN_RETURN_IF_ERROR(kept_[k].Reserve(*context.memory, nodes));
@@ -315,7 +359,7 @@ Status HeadStore::ShareFrom(const StoreContext& context, HeadStore& parent, uint
   }
   return context.sketches ? ShareLevel(context,
                                        parent.sketches_,
-                                       kChunkSketchesLog2,
+                                       SketchShape(context),
                                        summarized_ * SketchesPerBlock(context),
                                        &sketches_)
                           : Status::Ok();

@@ -6,6 +6,10 @@
 // of the pool; with tiers behind the device it holds ids of the block cache, which
 // engine/block_ops.h turns into slots for each op.
 //
+// Where there is a host tier, the table, the lower levels of the tree and the sketches lie in it,
+// in memory that the device's ops write at an alias and that the host searches
+// (engine/index_ops.h).
+//
 // Room and content are separate. MakeRoom takes slots and index memory for a length and can fail;
 // the ops then write; nothing of the content counts until the layer's length is raised, so an
 // attend that fails in between has changed nothing.
@@ -16,6 +20,7 @@
 #ifndef HIPATTN_ENGINE_HEAD_STORE_H_
 #define HIPATTN_ENGINE_HEAD_STORE_H_
 
+#include "engine/chunk_pool.h"
 #include "engine/visible_array.h"
 #include "offload/block_cache.h"
 #include "offload/slot_pool.h"
@@ -27,6 +32,10 @@
 
 namespace hipattn::engine {
 
+// Levels that lie on the host where there is such a tier: nodes of 16 and 128 tokens with the
+// smallest blocks. All that is above takes half a byte per token at a head_dim of 128.
+inline constexpr uint32_t kHostLevels = 2;
+
 // What all stores of one sequence have in common.
 struct StoreContext {
   offload::SlotPool* pool = nullptr;  // of slots that stay
@@ -37,6 +46,13 @@ struct StoreContext {
   bool has_spread = false;               // of its scorer
   bool sketches = false;                 // beside the tree; never without
   offload::BlockCache* cache = nullptr;  // instead of the pool where there are tiers
+  IndexMemory* host_memory = nullptr;    // of what lies on the host, or nullptr: nothing does
+  ChunkPool* host_chunks = nullptr;      // of the same
+
+  bool OnHost(uint32_t level) const { return host_memory != nullptr && level < kHostLevels; }
+  bool SketchesOnHost() const { return host_memory != nullptr; }
+  // Of the block table: with tiers no op reads it.
+  IndexMemory& TableMemory() const { return host_memory != nullptr ? *host_memory : *memory; }
 };
 
 // Groups of 8 summaries that are allocated together: 1024 tokens of level 0. The rest of a chunk
@@ -100,21 +116,35 @@ class HeadStore {
 
   // The job that brings the sketches from summarized_blocks() to `blocks`.
   device::WriteSketchJob SketchJob(uint64_t blocks) const;
-  device::SketchTable sketches() const { return {sketches_.pointers.data(), kChunkSketchesLog2}; }
 
+  // Sketches and summaries as the device's ops take them.
+  device::SketchTable sketches() const {
+    return {sketches_.pointers.device_data(), kChunkSketchesLog2};
+  }
   device::SummaryLevel level(uint32_t level) const {
-    return {levels_[level].pointers.data(), ChunkGroupsLog2(level)};
+    return {levels_[level].pointers.device_data(), ChunkGroupsLog2(level)};
+  }
+  // The same as copies take them, and where they are on the host as its ops do.
+  device::SketchTable sketch_data() const { return {sketches_.Data(), kChunkSketchesLog2}; }
+  device::SummaryLevel level_data(uint32_t level) const {
+    return {levels_[level].Data(), ChunkGroupsLog2(level)};
   }
 
  private:
   // Numbered summaries of a level, or sketches, in chunks that a fork shares.
   struct Level {
-    std::vector<std::shared_ptr<ChargedBuffer>> chunks;
-    VisibleArray<std::byte*> pointers;
+    std::vector<std::shared_ptr<IndexChunk>> chunks;
+    VisibleArray<std::byte*> pointers;       // for the device's ops
+    VisibleArray<std::byte*> host_pointers;  // for the host; of chunks that lie there
+
+    std::byte* const* Data() const {
+      return host_pointers.size() > 0 ? host_pointers.data() : pointers.data();
+    }
   };
   struct ChunkShape {
     size_t bytes;
     uint32_t nodes_log2;  // of a chunk
+    bool on_host;
   };
 
   Status MakeSlotRoom(const StoreContext& context, uint64_t written, uint64_t num_tokens);
@@ -122,15 +152,24 @@ class HeadStore {
   Status CloneTail(const StoreContext& context, uint64_t tail);
   Status ReserveTail(const StoreContext& context);
   Status MakeSummaryRoom(const StoreContext& context, uint64_t num_tokens);
+  static ChunkShape LevelShape(const StoreContext& context, uint32_t level);
+  static ChunkShape SketchShape(const StoreContext& context);
   static Status MakeLevelRoom(const StoreContext& context,
                               const ChunkShape& shape,
                               uint64_t nodes_before,
                               uint64_t nodes,
                               Level* level);
+  static Result<std::shared_ptr<IndexChunk>> TakeChunk(const StoreContext& context,
+                                                       const ChunkShape& shape);
+  static Status ReservePointers(const StoreContext& context,
+                                bool on_host,
+                                size_t chunks,
+                                Level* level);
+  static void AppendChunk(bool on_host, std::shared_ptr<IndexChunk> chunk, Level* level);
   static void TrimLevel(uint32_t nodes_log2, uint64_t nodes, Level* level);
   static Status ShareLevel(const StoreContext& context,
                            const Level& parent,
-                           uint32_t nodes_log2,
+                           const ChunkShape& shape,
                            uint64_t nodes,
                            Level* level);
   Status MakeKeptRoom(const StoreContext& context, uint64_t num_tokens);

@@ -90,6 +90,8 @@ Status RunSlice(Call* call, const Part& part, std::span<const core::RowRange> bl
     const uint32_t kv_heads = call->options().num_kv_heads;
     std::vector<SearchRead> reads(kv_heads);
     const bool reads_keys = SearchReadsKeys(part.sequence->options);
+    HIPATTN_RETURN_IF_ERROR(
+        BringQueries(call, part, part.first_row + rows.begin, rows.end - rows.begin));
     const Status status = SearchTasks(call->engine, reads_keys, kv_heads, [&](size_t h) {
       const auto kv_head = static_cast<uint32_t>(h);
       HIPATTN_RETURN_IF_ERROR(SearchSlice(call, part, blocks, kv_head, &reads[h]));
@@ -113,6 +115,7 @@ core::Partition PartitionOf(const Part& part, uint64_t row) {
 Status SearchBlock(
     Call* call, const Part& part, const core::RowRange& block, uint32_t kv_head, SearchRead* read) {
   const BlockQuery query = {call->Q(part.first_row + block.begin, kv_head),
+                            call->HostQ(part.first_row + block.begin, kv_head),
                             call->q_row_stride(),
                             part.first_pos + block.begin,
                             block.end - block.begin,

@@ -60,6 +60,8 @@ struct EngineOptions {
   uint32_t group() const { return num_q_heads / num_kv_heads; }
   // Whether blocks have a home behind the device.
   bool has_tiers() const { return host_kv_bytes != 0 || disk_kv_bytes != 0; }
+  // Whether the host tier holds the lower part of the index.
+  bool indexes_on_host() const { return host_kv_bytes != 0; }
 };
 
 // HIPATTN_NONE: "really none" in sink_tokens, rerank_tokens and audit_interval. After Resolve
@@ -118,6 +120,10 @@ struct MemoryNeed {
   uint64_t device_bytes_min = 0, device_bytes_full = 0, device_index_bytes = 0;
   uint64_t host_bytes = 0, disk_bytes = 0, kv_bytes_total = 0;
 };
+
+// What of host_kv_bytes blocks may take: beside a disk a part is kept for the index of the blocks
+// that lie there. Resolved options.
+uint64_t HomeBytes(const EngineOptions& engine);
 
 // Both resolved. kInvalidArgument when the bytes do not fit 64 bits.
 Result<MemoryNeed> ComputeMemoryNeed(const EngineOptions& engine,

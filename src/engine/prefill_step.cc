@@ -87,6 +87,8 @@ class BlockStep {
     part_.layer->search_kept = false;
     std::vector<SearchRead> reads(kv_heads());
     const bool reads_keys = SearchReadsKeys(part_.sequence->options);
+    HIPATTN_RETURN_IF_ERROR(
+        BringQueries(&call_, part_, part_.first_row + block_.begin, num_rows()));
     Status status = SearchTasks(engine_, reads_keys, kv_heads(), [&](size_t h) {
       return SearchBlock(&call_, part_, block_, static_cast<uint32_t>(h), &reads[h]);
     });

@@ -6,6 +6,7 @@
 #include "core/search/recall_sample.h"
 #include "engine/block_ops.h"
 #include "engine/call.h"
+#include "engine/index_ops.h"
 
 #include <algorithm>
 #include <cmath>
@@ -21,6 +22,7 @@ bool GivesEstimates(const AttentionOptions& options) {
 
 // Scores of blocks by the sketches of their keys, for each q head of a group -> scores[group].
 Status ScoreForEach(EngineState& engine,
+                    bool on_host,
                     const HeadStore& store,
                     const float* q,
                     std::span<const int32_t> blocks,
@@ -31,7 +33,7 @@ Status ScoreForEach(EngineState& engine,
   HIPATTN_RETURN_IF_ERROR(list.Grow(*engine.device, blocks.size()));
   HIPATTN_RETURN_IF_ERROR(scores->Grow(*engine.device, group * blocks.size()));
   std::copy(blocks.begin(), blocks.end(), list.data());
-  const device::ScoreSketchJob job = {store.sketches(),
+  const device::ScoreSketchJob job = {on_host ? store.sketch_data() : store.sketches(),
                                       list.data(),
                                       0,
                                       static_cast<uint32_t>(blocks.size()),
@@ -40,7 +42,7 @@ Status ScoreForEach(EngineState& engine,
                                       blocks.size()};
   const device::ScoreSketchParams params = {
       nullptr, 0, options.head_dim, options.block_tokens, options.softmax_scale};
-  return LaunchOneAndSync(engine, engine.device->ops().score_sketches, job, params);
+  return RunIndexOp(engine, on_host, &device::OpTable::score_sketches, job, params);
 }
 
 // Natural log of the masses of the keys of `blocks` inside the searchable range, by attending each
@@ -100,6 +102,7 @@ Status SumKeys(EngineState& engine,
 
 // What the last search of a kv head left out, by its sketches and a few of its keys.
 Status SampleHead(EngineState& engine,
+                  const SequenceState& sequence,
                   const LayerState& layer,
                   uint32_t kv_head,
                   core::RecallSample* sample,
@@ -116,7 +119,11 @@ Status SampleHead(EngineState& engine,
       head.walk.blocks());
   Scratch<float> scores;
   if (!sample->blocks().empty()) {
-    HIPATTN_RETURN_IF_ERROR(ScoreForEach(engine, head.store, q, sample->blocks(), &scores));
+    const bool on_host = sequence.context.SketchesOnHost();
+    const float* search_q =
+        on_host ? layer.search_host_q.data() + uint64_t{kv_head} * group * options.head_dim : q;
+    HIPATTN_RETURN_IF_ERROR(
+        ScoreForEach(engine, on_host, head.store, search_q, sample->blocks(), &scores));
   }
   sample->Draw({scores.data(), group * sample->blocks().size()},
                {layer.search_lse.data() + uint64_t{kv_head} * group, group});
@@ -192,7 +199,7 @@ Status EstimateHead(EngineState& engine,
   }
   core::RecallSample sample;
   SearchRead not_counted;  // nobody's step looked at this
-  HIPATTN_RETURN_IF_ERROR(SampleHead(engine, layer, kv_head, &sample, &not_counted));
+  HIPATTN_RETURN_IF_ERROR(SampleHead(engine, sequence, layer, kv_head, &sample, &not_counted));
   for (uint32_t g = 0; g < engine.options.group(); ++g) {
     estimates[g] = static_cast<float>(sample.share(g));
   }
@@ -217,7 +224,7 @@ Result<RecallNeed> NeedOf(EngineState& engine,
     return need;
   }
   core::RecallSample sample;
-  HIPATTN_RETURN_IF_ERROR(SampleHead(engine, layer, kv_head, &sample, read));
+  HIPATTN_RETURN_IF_ERROR(SampleHead(engine, sequence, layer, kv_head, &sample, read));
   need.reached = true;
   for (uint32_t g = 0; g < group; ++g) {
     need.reached = need.reached && sample.least_share(g) >= static_cast<double>(target);

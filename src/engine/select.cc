@@ -15,10 +15,12 @@ namespace {
 // search past the trained length (arXiv 2502.08910, section 4: the first three).
 constexpr uint32_t kStreamingLayers = 3;
 
-device::QueryRows SampledRows(const BlockQuery& query, uint32_t group, uint32_t stride) {
+SearchRows SampledRows(const BlockQuery& query, uint32_t group, uint32_t stride) {
   const uint32_t sampled = (query.num_rows - 1) / stride + 1;
   const uint32_t first = query.num_rows - 1 - (sampled - 1) * stride;  // counted from the end (D8)
-  return {query.q + first * query.row_stride, query.row_stride * stride, sampled, group};
+  const uint64_t skipped = first * query.row_stride;
+  return {{query.q + skipped, query.row_stride * stride, sampled, group},
+          query.host_q == nullptr ? nullptr : query.host_q + skipped};
 }
 
 core::Extension ExtensionOf(const SelectContext& context) {
@@ -83,23 +85,24 @@ Status ScoreByKeys(const SelectContext& context,
 }
 
 // Scores the blocks that the tree kept by the sketches of their keys.
-Status ScoreBySketch(const SelectContext& context, const device::QueryRows& rows, HeadState* head) {
+Status ScoreBySketch(const SelectContext& context, const SearchRows& rows, HeadState* head) {
   device::Device& device = *context.engine.device;
   const EngineOptions& options = context.engine.options;
   const std::span<const int32_t> pending = head->walk.pending();
   HIPATTN_RETURN_IF_ERROR(head->blocks.Grow(device, pending.size()));
   HIPATTN_RETURN_IF_ERROR(head->scores.Grow(device, pending.size()));
   std::copy(pending.begin(), pending.end(), head->blocks.data());
-  const device::ScoreSketchJob job = {head->store.sketches(),
+  const bool on_host = context.sequence.context.SketchesOnHost();
+  const device::ScoreSketchJob job = {on_host ? head->store.sketch_data() : head->store.sketches(),
                                       head->blocks.data(),
                                       0,
                                       static_cast<uint32_t>(pending.size()),
-                                      rows,
+                                      rows.For(on_host),
                                       head->scores.data(),
                                       0};
   const device::ScoreSketchParams params = {
       nullptr, 0, options.head_dim, options.block_tokens, options.softmax_scale};
-  return LaunchOneAndSync(context.engine, device.ops().score_sketches, job, params);
+  return RunIndexOp(context.engine, on_host, &device::OpTable::score_sketches, job, params);
 }
 
 // What the tree keeps for sketches to choose from; all of the text when the head is scanned.
@@ -130,11 +133,11 @@ Status SelectByTree(const SelectContext& context,
   walk.Begin(config,
              CandidateTokens(context.sequence.options, context.scans),
              {query.last_row.sink_end, query.last_row.window_begin, complete});
-  const device::QueryRows rows =
+  const SearchRows rows =
       SampledRows(query, options.group(), context.prefill ? kPrefillQueryStride : 1);
   const bool exact = context.sequence.options.scorer_kind() == Scorer::kExact;
   while (!walk.tree().done()) {
-    HIPATTN_RETURN_IF_ERROR(exact ? ScoreByKeys(context, query, rows, head, &read->bytes)
+    HIPATTN_RETURN_IF_ERROR(exact ? ScoreByKeys(context, query, rows.rows, head, &read->bytes)
                                   : ScoreNodes(context.engine,
                                                context.sequence,
                                                head->store,
@@ -222,7 +225,7 @@ uint64_t SummaryBytes(const EngineState& engine, const SequenceState& sequence) 
 Status ScoreNodes(EngineState& engine,
                   const SequenceState& sequence,
                   const HeadStore& store,
-                  const device::QueryRows& rows,
+                  const SearchRows& rows,
                   const core::TreeWalk& tree,
                   Scratch<NodeGroup>* groups,
                   Scratch<float>* scores) {
@@ -230,14 +233,16 @@ Status ScoreNodes(EngineState& engine,
   HIPATTN_RETURN_IF_ERROR(groups->Grow(*engine.device, pending.size()));
   HIPATTN_RETURN_IF_ERROR(scores->Grow(*engine.device, pending.size() * kFanOut));
   std::copy(pending.begin(), pending.end(), groups->data());
-  const device::ScoreJob job = {store.level(tree.level()),
-                                groups->data(),
-                                static_cast<uint32_t>(pending.size()),
-                                rows,
-                                scores->data()};
+  const bool on_host = sequence.context.OnHost(tree.level());
+  const device::ScoreJob job = {
+      on_host ? store.level_data(tree.level()) : store.level(tree.level()),
+      groups->data(),
+      static_cast<uint32_t>(pending.size()),
+      rows.For(on_host),
+      scores->data()};
   const device::ScoreParams params = {
       nullptr, 0, engine.options.head_dim, sequence.context.has_spread ? 1U : 0U};
-  return LaunchOneAndSync(engine, engine.device->ops().score_nodes, job, params);
+  return RunIndexOp(engine, on_host, &device::OpTable::score_nodes, job, params);
 }
 
 core::BeamConfig BeamConfigOf(const AttentionOptions& options, bool prefill) {

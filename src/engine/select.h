@@ -7,6 +7,7 @@
 #define HIPATTN_ENGINE_SELECT_H_
 
 #include "core/partition.h"
+#include "engine/index_ops.h"
 #include "engine/state.h"
 
 #include <cstdint>
@@ -16,6 +17,7 @@ namespace hipattn::engine {
 // The rows of one query block; row r's q of this kv head's group begins at q + r * row_stride.
 struct BlockQuery {
   const float* q;
+  const float* host_q;  // the same on the host, where a part of the index is; else nullptr
   uint64_t row_stride;  // floats
   uint64_t first_pos;
   uint32_t num_rows;
@@ -54,7 +56,7 @@ uint64_t SummaryBytes(const EngineState& engine, const SequenceState& sequence);
 Status ScoreNodes(EngineState& engine,
                   const SequenceState& sequence,
                   const HeadStore& store,
-                  const device::QueryRows& rows,
+                  const SearchRows& rows,
                   const core::TreeWalk& tree,
                   Scratch<NodeGroup>* groups,
                   Scratch<float>* scores);

@@ -82,6 +82,10 @@ Sequence::Sequence(std::shared_ptr<Engine> engine, const AttentionOptions& optio
   state_->context.pool = &e.pool;
   state_->context.cache = e.cache.get();
   state_->context.memory = &e.memory;
+  if (e.options.indexes_on_host()) {
+    state_->context.host_memory = &e.host_memory;
+    state_->context.host_chunks = &e.host_chunks;
+  }
   state_->context.block_tokens = e.options.block_tokens;
   state_->context.head_dim = e.options.head_dim;
   ApplyOptions(e, options, state_.get());

@@ -83,8 +83,9 @@ struct LayerState {
   // For the recall estimate of the last search (D36), made when it is asked for.
   bool search_kept = false;  // the heads' walks are still that search's
   core::Partition search_partition{};
-  Scratch<float, device::MemoryKind::kDevice> search_q;  // [num_q_heads][head_dim]
-  Scratch<float> search_lse;                             // [num_q_heads] of what was attended then
+  Scratch<float, device::MemoryKind::kDevice> search_q;       // [num_q_heads][head_dim]
+  Scratch<float, device::MemoryKind::kPinned> search_host_q;  // where a part is searched there
+  Scratch<float> search_lse;  // [num_q_heads] of what was attended then
   bool estimate_known = false;
   std::vector<float> estimate;  // [num_q_heads]
   std::vector<float> truth;     // [num_q_heads], with verify_recall
@@ -186,6 +187,8 @@ struct AttendScratch {
   std::vector<RowList> prefill_lists;  // [row of the block][kv head]
   Scratch<uint32_t> positions;
   std::vector<AuditScratch> audits;
+  Scratch<float, device::MemoryKind::kPinned> host_q;   // rows that are searched with on the host
+  Scratch<float, device::MemoryKind::kPinned> audit_q;  // the row of an audit there
 
   // Of launches over blocks that lie in tiers (engine/block_waves.h).
   Scratch<uint32_t> block_slots;
@@ -201,8 +204,11 @@ struct EngineState {
         device(std::move(d)),
         budget(o.device_kv_bytes),
         host_budget(o.host_kv_bytes, "host_kv_bytes"),
+        home_budget(HomeBytes(o), "host_kv_bytes", &host_budget),
         disk_budget(o.disk_kv_bytes, "disk_kv_bytes"),
         memory(device.get(), &budget),
+        host_memory(device.get(), &host_budget, device::MemoryKind::kMapped),
+        host_chunks(&host_memory),
         pool(device.get(), &budget, {o.block_tokens, o.head_dim, o.kv()}) {}
 
   EngineOptions options;
@@ -210,8 +216,12 @@ struct EngineState {
   std::unique_ptr<device::Device> device;
   offload::MemoryBudget budget;
   offload::MemoryBudget host_budget;
+  offload::MemoryBudget home_budget;  // the part of it that blocks may take
   offload::MemoryBudget disk_budget;
   IndexMemory memory;
+  IndexMemory host_memory;                     // of what of the index lies in the host tier
+  ChunkPool host_chunks;                       // of that
+  const device::OpTable* host_ops = nullptr;   // the CPU's, for what is searched there
   offload::SlotPool pool;                      // where everything is resident
   std::unique_ptr<offload::DiskStore> disk;    // where there is such a tier; else nullptr
   std::unique_ptr<offload::BlockCache> cache;  // where there are tiers; else nullptr

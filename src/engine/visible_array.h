@@ -18,7 +18,7 @@
 
 namespace hipattn::engine {
 
-// Device memory that is charged to a budget for as long as it lives.
+// Memory that is charged to a budget for as long as it lives.
 class ChargedBuffer {
  public:
   ChargedBuffer() = default;
@@ -50,12 +50,14 @@ class ChargedBuffer {
   device::Buffer buffer_;
 };
 
-// Where tables and summaries get their memory; counts what they hold. Thread-safe.
+// Where tables and summaries of one tier get their memory; counts what they hold. Thread-safe.
 class IndexMemory {
  public:
-  // Both outlive it.
-  IndexMemory(device::Device* device, offload::MemoryBudget* budget)
-      : device_(device), budget_(budget) {}
+  // Both outlive it. `tables`: what tables are made of, kHostVisible or kMapped.
+  IndexMemory(device::Device* device,
+              offload::MemoryBudget* budget,
+              device::MemoryKind tables = device::MemoryKind::kHostVisible)
+      : device_(device), budget_(budget), tables_(tables) {}
 
   Result<ChargedBuffer> Allocate(device::MemoryKind kind, size_t bytes) {
     HIPATTN_RETURN_IF_ERROR(budget_->Charge(bytes));
@@ -78,10 +80,12 @@ class IndexMemory {
 
   uint64_t bytes() const { return index_bytes_.load(std::memory_order_relaxed); }
   device::Device& device() const { return *device_; }
+  device::MemoryKind tables() const { return tables_; }
 
  private:
   device::Device* const device_;
   offload::MemoryBudget* const budget_;
+  const device::MemoryKind tables_;
   std::atomic<uint64_t> index_bytes_{0};
 };
 
@@ -107,6 +111,7 @@ class VisibleArray {
 
   size_t size() const { return size_; }
   T* data() const { return memory_.buffer().template as<T>(); }
+  T* device_data() const { return memory_.buffer().template device_as<T>(); }  // as ops take it
   T& operator[](size_t i) const { return data()[i]; }
   T& back() const { return data()[size_ - 1]; }
   std::span<T> span() const { return {data(), size_}; }
@@ -117,9 +122,8 @@ class VisibleArray {
       return Status::Ok();
     }
     const size_t capacity = std::max(size, capacity_ + capacity_ / 8 + 8);
-    HIPATTN_ASSIGN_OR_RETURN(
-        ChargedBuffer grown,
-        memory.Allocate(device::MemoryKind::kHostVisible, capacity * sizeof(T)));
+    HIPATTN_ASSIGN_OR_RETURN(ChargedBuffer grown,
+                             memory.Allocate(memory.tables(), capacity * sizeof(T)));
     std::copy_n(data(), size_, grown.buffer().template as<T>());
     memory_ = std::move(grown);
     capacity_ = capacity;
@@ -130,14 +134,21 @@ class VisibleArray {
   void Append(T value) { data()[size_++] = value; }
   void Truncate(size_t size) { size_ = std::min(size, size_); }
 
+  void DropIfEmpty() noexcept {
+    if (size_ == 0) {
+      *this = VisibleArray();
+    }
+  }
+
   // Gives back room that is more than twice what is used; keeps it when a smaller copy cannot be
   // had.
   void Shrink(IndexMemory& memory) noexcept {
+    DropIfEmpty();
     if (capacity_ <= 2 * size_ + 16) {
       return;
     }
     VisibleArray smaller;
-    if (size_ == 0 || CatchBadAlloc([&] { return smaller.Reserve(memory, size_); }).ok()) {
+    if (CatchBadAlloc([&] { return smaller.Reserve(memory, size_); }).ok()) {
       std::copy_n(data(), size_, smaller.data());
       smaller.size_ = size_;
       *this = std::move(smaller);

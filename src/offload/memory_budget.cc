@@ -19,15 +19,15 @@ bool MemoryBudget::TryCharge(uint64_t bytes) {
 }
 
 Status MemoryBudget::ChargeOwn(uint64_t bytes) {
-  return TryCharge(bytes) ? Status::Ok()
-                          : OutOfBudget(field_,
-                                        " is ",
-                                        limit_,
-                                        ", of which ",
-                                        used(),
-                                        " are in use: no room for ",
-                                        bytes,
-                                        " more");
+  if (!TryCharge(bytes)) {
+    return OutOfBudget(
+        field_, " is ", limit_, ", of which ", used(), " are in use: no room for ", bytes, " more");
+  }
+  Status charged = whole_ == nullptr ? Status::Ok() : whole_->Charge(bytes);
+  if (!charged.ok()) {
+    used_.fetch_sub(bytes, std::memory_order_relaxed);
+  }
+  return charged;
 }
 
 Status MemoryBudget::Charge(uint64_t bytes) {

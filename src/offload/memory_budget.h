@@ -2,7 +2,8 @@
 // SPDX-FileCopyrightText: The hipattn authors
 //
 // MemoryBudget: the bytes of one tier, everything counted: slots, tables and summaries. Nothing is
-// allocated without a charge.
+// allocated without a charge. A budget may be a part of another: what it is charged is charged to
+// the whole, too, and neither passes its limit.
 #ifndef HIPATTN_OFFLOAD_MEMORY_BUDGET_H_
 #define HIPATTN_OFFLOAD_MEMORY_BUDGET_H_
 
@@ -28,9 +29,12 @@ class BudgetLender {
 // Thread-safe, but for Charge of a budget with a lender.
 class MemoryBudget {
  public:
-  // `field` is the option that sets the limit, for messages; it outlives the budget.
-  explicit MemoryBudget(uint64_t limit_bytes, const char* field = "device_kv_bytes")
-      : limit_(limit_bytes), field_(field) {}
+  // `field` is the option that sets the limit, for messages; it and `whole` outlive the budget.
+  // nullptr: it is a part of none.
+  explicit MemoryBudget(uint64_t limit_bytes,
+                        const char* field = "device_kv_bytes",
+                        MemoryBudget* whole = nullptr)
+      : limit_(limit_bytes), field_(field), whole_(whole) {}
 
   // The lender outlives the last Charge; nullptr: there is none.
   void SetLender(BudgetLender* lender) { lender_ = lender; }
@@ -39,8 +43,16 @@ class MemoryBudget {
   Status Charge(uint64_t bytes);
   // Without asking the lender; for the lender itself.
   Status ChargeOwn(uint64_t bytes);
-  bool Fits(uint64_t bytes) const { return bytes <= limit_ && used() <= limit_ - bytes; }
-  void Release(uint64_t bytes) { used_.fetch_sub(bytes, std::memory_order_relaxed); }
+  bool Fits(uint64_t bytes) const {
+    return bytes <= limit_ && used() <= limit_ - bytes &&
+           (whole_ == nullptr || whole_->Fits(bytes));
+  }
+  void Release(uint64_t bytes) {
+    used_.fetch_sub(bytes, std::memory_order_relaxed);
+    if (whole_ != nullptr) {
+      whole_->Release(bytes);
+    }
+  }
 
   uint64_t limit() const { return limit_; }
   uint64_t used() const { return used_.load(std::memory_order_relaxed); }
@@ -52,6 +64,7 @@ class MemoryBudget {
 
   const uint64_t limit_;
   const char* const field_;
+  MemoryBudget* const whole_;
   BudgetLender* lender_ = nullptr;
   std::atomic<uint64_t> used_{0};
   std::atomic<uint64_t> peak_{0};

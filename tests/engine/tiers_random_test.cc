@@ -230,7 +230,7 @@ TEST(TiersRandom, SameBitsAsResident) {
 
 // Too little for all texts: refusals change nothing.
 TEST(TiersRandom, SameBitsAsResidentWhereTheBudgetRunsOut) {
-  RandomTexts texts(LeastBytes(2));
+  RandomTexts texts(LeastBytes(4));
   texts.Run(kOperations / 4);
   EXPECT_GT(texts.refused_, 0U);
 }

@@ -243,7 +243,8 @@ TEST(Tiers, Disk) {
   const std::string path = folder.Path(".");
   test.engine.disk_path = path.c_str();
   test.engine.disk_kv_bytes = uint64_t{16} << 20;
-  test.host_kv_bytes = uint64_t{2200} << 10;
+  // Half of it is kept for the index.
+  test.host_kv_bytes = uint64_t{4400} << 10;
   const hipattn_memory_need_t need = NeedOf(test, test.tokens + test.steps);
   EXPECT_GT(need.disk_bytes, 0U);
   const std::vector<Rows> got = RunText(test, need.device_bytes_min, &stats);
@@ -251,11 +252,16 @@ TEST(Tiers, Disk) {
     ExpectSameRows(got[i], want[i]);
   }
   EXPECT_LE(stats.disk_bytes, need.disk_bytes);
+  EXPECT_LE(stats.host_bytes, need.host_bytes);
+  EXPECT_LE(need.host_bytes, test.host_kv_bytes);
   EXPECT_GT(stats.bytes_disk_read, 0U);
   EXPECT_GT(stats.bytes_disk_written, 0U);
   EXPECT_EQ(folder.NumFiles(), 0U);
-  test.host_kv_bytes = 0;  // a disk alone
-  const std::vector<Rows> all = RunText(test, need.device_bytes_min, &stats);
+  test.host_kv_bytes = 0;  // a disk alone: all of the index is on the device
+  const hipattn_memory_need_t alone = NeedOf(test, test.tokens + test.steps);
+  EXPECT_GT(alone.device_index_bytes, need.device_index_bytes);
+  EXPECT_EQ(alone.host_bytes, 0U);
+  const std::vector<Rows> all = RunText(test, alone.device_bytes_min, &stats);
   for (size_t i = 0; i < want.size(); ++i) {
     ExpectSameRows(all[i], want[i]);
   }
