@@ -80,6 +80,7 @@ void RegisterAutoPrefill();
 void RegisterSelectorPrefill();
 void RegisterSearch();
 void RegisterSketches();
+void RegisterIndex();
 void RegisterPrefill();
 void RegisterSparsePrefill();
 void RegisterMerge();

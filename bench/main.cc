@@ -61,6 +61,7 @@ int Main(int argc, char** argv) {
   RegisterDecode();
   RegisterSearch();
   RegisterSketches();
+  RegisterIndex();
   RegisterPrefill();
   RegisterSparsePrefill();
   RegisterAutoPrefill();

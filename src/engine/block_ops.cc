@@ -94,9 +94,15 @@ uint32_t FloorSlots(const EngineOptions& engine,
 }
 
 Status RaiseFloor(EngineState& engine, const SequenceState& sequence, uint64_t num_tokens) {
-  return engine.cache == nullptr
-             ? Status::Ok()
-             : engine.cache->RaiseFloor(FloorSlots(engine.options, sequence.options, num_tokens));
+  if (engine.cache == nullptr) {
+    return Status::Ok();
+  }
+  const uint32_t slots = FloorSlots(engine.options, sequence.options, num_tokens);
+  Status raised = engine.cache->RaiseFloor(slots);
+  if (raised.code() == StatusCode::kOutOfBudget && engine.copies.DropAll()) {
+    raised = engine.cache->RaiseFloor(slots);
+  }
+  return raised;
 }
 
 void KeepEnds(EngineState& engine,

@@ -173,6 +173,11 @@ Status Wave::SelectAll(std::vector<Task>& tasks) {
     return Status::Ok();
   }
   const Timer timer(&call_.stats.search_ns);
+  for (const Task& task : tasks) {
+    if (task.row->searches) {
+      HIPATTN_RETURN_IF_ERROR(PlaceSketches(&call_, *task.row->part, task.kv_head));
+    }
+  }
   const bool reads_keys = std::any_of(tasks.begin(), tasks.end(), [](const Task& task) {
     return SearchReadsKeys(task.row->part->sequence->options);
   });

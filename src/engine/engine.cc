@@ -68,6 +68,8 @@ Status MakeTiers(EngineState& state) {
       state.device.get(),
       offload::BlockCache::Tiers{&state.budget, &state.home_budget, state.disk.get()},
       geometry);
+  state.copies.SetCache(state.cache.get());
+  state.lender.Set(&state.budget, state.cache.get(), &state.copies);
   return Status::Ok();
 }
 

@@ -73,7 +73,12 @@ Status HeadStore::MakeSlotRoom(const StoreContext& context, uint64_t written, ui
 
 Status HeadStore::ReserveTail(const StoreContext& context) {
   if (!has_tail_) {
-    HIPATTN_RETURN_IF_ERROR(context.cache->ReserveTail());
+    Status reserved = context.cache->ReserveTail();
+    if (reserved.code() == StatusCode::kOutOfBudget && context.copies != nullptr &&
+        context.copies->DropAll()) {
+      reserved = context.cache->ReserveTail();
+    }
+    HIPATTN_RETURN_IF_ERROR(reserved);
     has_tail_ = true;
   }
   return Status::Ok();
@@ -290,6 +295,9 @@ void HeadStore::DropBlocks(const StoreContext& context, uint64_t blocks) {
 }
 
 void HeadStore::Trim(const StoreContext& context, uint64_t num_tokens) {
+  if (num_tokens == 0) {
+    copy_.Drop();
+  }
   DropBlocks(context, CeilDiv<uint64_t>(num_tokens, context.block_tokens));
   own_from_ = std::min<uint64_t>(own_from_, slots_.size());
   const uint32_t kept_level = device::KeptLevel(context.block_tokens);
@@ -315,6 +323,7 @@ void HeadStore::Cut(const StoreContext& context, uint64_t num_tokens) {
   if (blocks < summarized_) {
     summarized_ = blocks;
     rebuild_ = blocks > 0;
+    copy_.Cut(blocks);
   }
   room_tokens_ = 0;  // the tail may be shared
 }
@@ -363,6 +372,12 @@ Status HeadStore::ShareFrom(const StoreContext& context, HeadStore& parent, uint
                                        summarized_ * SketchesPerBlock(context),
                                        &sketches_)
                           : Status::Ok();
+}
+
+Status HeadStore::CopySketches(const StoreContext& context, uint64_t blocks) {
+  return copy_.Bring(
+      context.copies,
+      {sketch_data(), device::SketchBytes(context.head_dim), SketchesPerBlock(context), blocks});
 }
 
 device::WriteSketchJob HeadStore::SketchJob(uint64_t blocks) const {

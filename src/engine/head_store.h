@@ -21,6 +21,7 @@
 #define HIPATTN_ENGINE_HEAD_STORE_H_
 
 #include "engine/chunk_pool.h"
+#include "engine/sketch_copies.h"
 #include "engine/visible_array.h"
 #include "offload/block_cache.h"
 #include "offload/slot_pool.h"
@@ -48,6 +49,7 @@ struct StoreContext {
   offload::BlockCache* cache = nullptr;  // instead of the pool where there are tiers
   IndexMemory* host_memory = nullptr;    // of what lies on the host, or nullptr: nothing does
   ChunkPool* host_chunks = nullptr;      // of the same
+  SketchCopies* copies = nullptr;        // of sketches that lie there
 
   bool OnHost(uint32_t level) const { return host_memory != nullptr && level < kHostLevels; }
   bool SketchesOnHost() const { return host_memory != nullptr; }
@@ -112,10 +114,19 @@ class HeadStore {
     rebuild_ = rebuild;
   }
   // The open nodes were touched by work that was given up.
-  void MarkStale() { rebuild_ = summarized_ > 0; }
+  void MarkStale() {
+    rebuild_ = summarized_ > 0;
+    copy_.Cut(summarized_);
+  }
 
   // The job that brings the sketches from summarized_blocks() to `blocks`.
   device::WriteSketchJob SketchJob(uint64_t blocks) const;
+
+  // A copy of the sketches of `blocks` blocks for the device, where they lie on the host and there
+  // is room; the head is scanned. And what gives it back.
+  Status CopySketches(const StoreContext& context, uint64_t blocks);
+  void DropCopy() { copy_.Drop(); }
+  const SketchCopy& sketch_copy() const { return copy_; }
 
   // Sketches and summaries as the device's ops take them.
   device::SketchTable sketches() const {
@@ -181,6 +192,7 @@ class HeadStore {
   uint64_t own_from_ = 0;  // blocks from here on are seen by nobody else
   Level levels_[kMaxLevels];
   Level sketches_;
+  SketchCopy copy_;
   std::vector<std::shared_ptr<ChargedBuffer>>
       kept_chunks_[kMaxLevels];  // by level - KeptLevel, one per node
   VisibleArray<float*> kept_[kMaxLevels];

@@ -92,6 +92,9 @@ Status RunSlice(Call* call, const Part& part, std::span<const core::RowRange> bl
     const bool reads_keys = SearchReadsKeys(part.sequence->options);
     HIPATTN_RETURN_IF_ERROR(
         BringQueries(call, part, part.first_row + rows.begin, rows.end - rows.begin));
+    for (uint32_t h = 0; h < kv_heads; ++h) {
+      HIPATTN_RETURN_IF_ERROR(PlaceSketches(call, part, h));
+    }
     const Status status = SearchTasks(call->engine, reads_keys, kv_heads, [&](size_t h) {
       const auto kv_head = static_cast<uint32_t>(h);
       HIPATTN_RETURN_IF_ERROR(SearchSlice(call, part, blocks, kv_head, &reads[h]));

@@ -20,4 +20,17 @@ Status BringQueries(Call* call, const Part& part, uint64_t first_row, uint64_t c
   return Status::Ok();
 }
 
+Status PlaceSketches(Call* call, const Part& part, uint32_t kv_head) {
+  SequenceState& sequence = *part.sequence;
+  if (!sequence.context.sketches || !sequence.context.SketchesOnHost()) {
+    return Status::Ok();
+  }
+  HeadStore& store = part.layer->heads[kv_head].store;
+  if (!sequence.audits.at(call->args.layer, kv_head).scanned) {
+    store.DropCopy();
+    return Status::Ok();
+  }
+  return store.CopySketches(sequence.context, part.index_blocks);
+}
+
 }  // namespace hipattn::engine

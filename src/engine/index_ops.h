@@ -63,6 +63,10 @@ inline bool SearchesOnHost(const SequenceState& sequence) {
   return sequence.context.summaries && sequence.context.host_memory != nullptr;
 }
 
+// Sees to it that a scanned head's sketches, of all blocks that the part's index will have, are on
+// the device where there is room, and those of another are not. Before searches; one at a time.
+Status PlaceSketches(Call* call, const Part& part, uint32_t kv_head);
+
 // Copies the queries of `count` rows of the call to the host, for call->HostQ, where the part's
 // searches need them; the rows before are forgotten.
 Status BringQueries(Call* call, const Part& part, uint64_t first_row, uint64_t count);

@@ -89,6 +89,9 @@ class BlockStep {
     const bool reads_keys = SearchReadsKeys(part_.sequence->options);
     HIPATTN_RETURN_IF_ERROR(
         BringQueries(&call_, part_, part_.first_row + block_.begin, num_rows()));
+    for (uint32_t h = 0; h < kv_heads(); ++h) {
+      HIPATTN_RETURN_IF_ERROR(PlaceSketches(&call_, part_, h));
+    }
     Status status = SearchTasks(engine_, reads_keys, kv_heads(), [&](size_t h) {
       return SearchBlock(&call_, part_, block_, static_cast<uint32_t>(h), &reads[h]);
     });

@@ -92,8 +92,13 @@ Status ScoreBySketch(const SelectContext& context, const SearchRows& rows, HeadS
   HIPATTN_RETURN_IF_ERROR(head->blocks.Grow(device, pending.size()));
   HIPATTN_RETURN_IF_ERROR(head->scores.Grow(device, pending.size()));
   std::copy(pending.begin(), pending.end(), head->blocks.data());
-  const bool on_host = context.sequence.context.SketchesOnHost();
-  const device::ScoreSketchJob job = {on_host ? head->store.sketch_data() : head->store.sketches(),
+  const HeadStore& store = head->store;
+  const bool copied =
+      context.scans && store.sketch_copy().blocks() > static_cast<uint64_t>(pending.back());
+  const bool on_host = context.sequence.context.SketchesOnHost() && !copied;
+  const device::ScoreSketchJob job = {copied    ? store.sketch_copy().table()
+                                      : on_host ? store.sketch_data()
+                                                : store.sketches(),
                                       head->blocks.data(),
                                       0,
                                       static_cast<uint32_t>(pending.size()),

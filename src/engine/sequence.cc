@@ -85,6 +85,7 @@ Sequence::Sequence(std::shared_ptr<Engine> engine, const AttentionOptions& optio
   if (e.options.indexes_on_host()) {
     state_->context.host_memory = &e.host_memory;
     state_->context.host_chunks = &e.host_chunks;
+    state_->context.copies = &e.copies;
   }
   state_->context.block_tokens = e.options.block_tokens;
   state_->context.head_dim = e.options.head_dim;

@@ -23,6 +23,7 @@
 #include "engine/head_store.h"
 #include "engine/job_slots.h"
 #include "engine/scratch.h"
+#include "engine/sketch_copies.h"
 #include "offload/block_cache.h"
 #include "offload/memory_budget.h"
 #include "offload/slot_pool.h"
@@ -197,6 +198,28 @@ struct AttendScratch {
   Scratch<float, device::MemoryKind::kDevice> part_states[2];
 };
 
+// What of the device's budget others may have: slots of the cache, then copies of sketches.
+class DeviceLender final : public offload::BudgetLender {
+ public:
+  void Set(offload::MemoryBudget* budget, offload::BlockCache* cache, SketchCopies* copies) {
+    budget_ = budget;
+    cache_ = cache;
+    copies_ = copies;
+    budget->SetLender(this);
+  }
+  void GiveBack(uint64_t bytes) override {
+    cache_->GiveBack(bytes);
+    if (!budget_->Fits(bytes) && copies_->DropAll()) {
+      cache_->GiveBack(bytes);
+    }
+  }
+
+ private:
+  offload::MemoryBudget* budget_ = nullptr;
+  offload::BlockCache* cache_ = nullptr;
+  SketchCopies* copies_ = nullptr;
+};
+
 struct EngineState {
   EngineState(const EngineOptions& o, std::unique_ptr<device::Device> d)
       : options(o),
@@ -209,6 +232,7 @@ struct EngineState {
         memory(device.get(), &budget),
         host_memory(device.get(), &host_budget, device::MemoryKind::kMapped),
         host_chunks(&host_memory),
+        copies(&memory, &budget),
         pool(device.get(), &budget, {o.block_tokens, o.head_dim, o.kv()}) {}
 
   EngineOptions options;
@@ -221,10 +245,12 @@ struct EngineState {
   IndexMemory memory;
   IndexMemory host_memory;                     // of what of the index lies in the host tier
   ChunkPool host_chunks;                       // of that
+  SketchCopies copies;                         // of sketches that lie there
   const device::OpTable* host_ops = nullptr;   // the CPU's, for what is searched there
   offload::SlotPool pool;                      // where everything is resident
   std::unique_ptr<offload::DiskStore> disk;    // where there is such a tier; else nullptr
   std::unique_ptr<offload::BlockCache> cache;  // where there are tiers; else nullptr
+  DeviceLender lender;                         // of the device's budget, where there are tiers
   device::Buffer inv_freq;                     // double[rope_dim / 2]
   device::Rope rope{};                         // of the model; mode 0 when q and k arrive rotated
 

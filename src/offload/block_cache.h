@@ -98,6 +98,10 @@ class BlockCache final : public BudgetLender {
   // Gives everything back, the floor too, when there is no block and no tail: after a promise that
   // led to nothing.
   void DropIfUnused();
+  // Of the slabs that the promises take.
+  uint64_t promised_bytes() const {
+    return (PromisedSlots() + slots_.slab_slots() - 1) / slots_.slab_slots() * slots_.slab_bytes();
+  }
   // Slots that a lease could have now, were there no other.
   uint64_t Room() const;
 

@@ -2,8 +2,10 @@
 // SPDX-FileCopyrightText: The hipattn authors
 //
 // Engines on an emulated device, in all it may do to them: every bit as on the CPU's own.
+#include "core/search/audit.h"
 #include "device/registry.h"
 #include "engine/engine.h"
+#include "engine/profile.h"
 #include "offload/block_cache.h"
 #include "tests/emulated/emulated_device.h"
 #include "tests/emulated/wrapping_device.h"
@@ -75,9 +77,9 @@ class Text {
   }
 
   Status TryRead(uint32_t count) {
-    const std::vector<float> q = Noise(1, length_, count, kQHeads);
-    const std::vector<float> k = Noise(2, length_, count, kKvHeads);
-    const std::vector<float> v = Noise(3, length_, count, kKvHeads);
+    const std::vector<float> q = Noise(seed_ + 1, length_, count, kQHeads);
+    const std::vector<float> k = Noise(seed_ + 2, length_, count, kKvHeads);
+    const std::vector<float> v = Noise(seed_ + 3, length_, count, kKvHeads);
     std::vector<float> out(q.size());
     std::vector<float> lse(uint64_t{count} * kQHeads);
     Sequence* const pointer = sequence_.get();
@@ -116,9 +118,11 @@ class Text {
     }
   }
 
+  // What comes behind it then is another text.
   void Truncate(uint64_t length) {
     ASSERT_TRUE(sequence_->Truncate(length).ok());
     length_ = length;
+    seed_ += 10;
   }
 
   // Goes on from its snapshot. The file is the same whatever device wrote it, so that any reads it.
@@ -148,12 +152,13 @@ class Text {
 
  private:
   Text(const Text& parent, uint64_t length)
-      : engine_(parent.engine_), seen_(parent.seen_), length_(length) {}
+      : engine_(parent.engine_), seen_(parent.seen_), length_(length), seed_(parent.seed_) {}
 
   std::shared_ptr<Engine> engine_;
   Seen* seen_;
   std::unique_ptr<Sequence> sequence_;
   uint64_t length_ = 0;
+  uint32_t seed_ = 0;
 };
 
 AttentionOptions Sparse() {
@@ -399,6 +404,111 @@ TEST(EmulatedTiersTest, GivesTheCpusBitsHoweverLateAnythingLands) {
       EXPECT_LE(engine->GetStats(false).device_bytes_peak, geometry.device_kv_bytes);
     }
   }
+}
+
+// Searches of a text whose second kv head is scanned from the start.
+AttentionOptions Scanning() {
+  AttentionOptions options = Sparse();
+  options.rerank_tokens = 256;
+  options.max_scanned_heads = 1;
+  return options;
+}
+
+void LoadScanningProfile(Engine* engine) {
+  core::AuditTable audits(1, kKvHeads);
+  for (uint32_t sample = 0; sample < 50; ++sample) {
+    audits.AddSample(0, 0, 0.001);
+    audits.AddSample(0, 1, 0.3);
+  }
+  const test::TemporaryFolder folder;
+  const std::string path = folder.Path("profile.json");
+  ASSERT_TRUE(WriteProfile(path, engine->options(), audits).ok());
+  const Status loaded = engine->LoadProfile(path);
+  ASSERT_TRUE(loaded.ok()) << loaded.message();
+}
+
+void TellScanned(const std::shared_ptr<Engine>& engine, Seen* seen) {
+  LoadScanningProfile(engine.get());
+  Text text(engine, Scanning(), seen);
+  text.Read(1100);
+  text.Decode(40);
+  EXPECT_EQ(engine->GetStats(false).scanned_heads, 1U);
+  text.Truncate(700);  // what is copied behind it is not the text's any more
+  text.Read(400);
+  text.Decode(20);
+  Text fork = text.Fork(900);
+  fork.Decode(20);
+  text.Decode(5);
+}
+
+// Sketches of a scanned head are copied to a device that has room for them, and scanned there; by
+// a device that has not they are scanned on the host. Nobody else's are.
+TEST(EmulatedTiersTest, ScannedSketchesAreOnTheDeviceWhereThereIsRoom) {
+  const Seen want = OnTheCpu(TellScanned);
+  for (const bool roomy : {true, false}) {
+    SCOPED_TRACE(roomy);
+    uint64_t scans = 0;
+    const device::OpTable* ops = nullptr;
+    test::EmulatedOptions options;
+    options.cpu.num_threads = 2;
+    options.guard = true;
+    options.simulated_clock = true;
+    options.op_ns = [&](const device::Submission& submission) {
+      scans += submission.op == device::AnyOp(ops->score_sketches) ? 1 : 0;
+      return int64_t{0};
+    };
+    EngineOptions geometry = Geometry(2);
+    geometry.device_kv_bytes = (roomy ? 5 : 2) * offload::kDeviceSlabBytes + kTopBytes;
+    geometry.host_kv_bytes = uint64_t{64} << 20;
+    auto emulated = std::move(test::EmulatedDevice::Create(options).value());
+    ops = &emulated->ops();
+    const auto engine = Engine::CreateOn(std::move(emulated), geometry).value();
+    Seen seen;
+    TellScanned(engine, &seen);
+    EXPECT_EQ(seen.numbers, want.numbers);
+    EXPECT_EQ(seen.blocks, want.blocks);
+    EXPECT_LE(engine->GetStats(false).device_bytes_peak, geometry.device_kv_bytes);
+    EXPECT_EQ(engine->GetStats(false).device_bytes, 0U);
+    // At most 85 steps search; the other head's sketches are on the host.
+    if (roomy) {
+      EXPECT_GT(scans, 8U);
+      EXPECT_LE(scans, 85U);
+    } else {
+      EXPECT_EQ(scans, 0U);
+    }
+  }
+}
+
+// Copies take nothing from what was promised: where another text needs what they hold, they go, and
+// the scanned text goes on.
+TEST(EmulatedTiersTest, CopiesOfSketchesMakeRoomForATextThatNeedsIt) {
+  AttentionOptions wide = Scanning();
+  wide.prefill_mode = static_cast<uint32_t>(PrefillMode::kHip);
+  constexpr uint64_t kTokens = 4200;
+  EngineOptions geometry = Geometry(2);
+  geometry.host_kv_bytes = uint64_t{64} << 20;
+  const AttentionOptions resolved = ResolveAttentionOptions(geometry, wide).value();
+  geometry.device_kv_bytes = ComputeMemoryNeed(geometry, resolved, kTokens, 2)->device_bytes_min;
+  const auto run = [&](const std::shared_ptr<Engine>& engine, Seen* seen) {
+    LoadScanningProfile(engine.get());
+    AttentionOptions narrow = Scanning();
+    narrow.prefill_mode = static_cast<uint32_t>(PrefillMode::kDense);
+    Text text(engine, narrow, seen);
+    text.Read(1100);
+    text.Decode(4);
+    const uint64_t before = engine->GetStats(false).device_index_bytes;
+    const auto other = std::move(Sequence::Create(engine, resolved).value());
+    const Status reserved = other->Reserve(kTokens);
+    EXPECT_TRUE(reserved.ok()) << reserved.message();
+    if (engine->options().has_tiers()) {
+      EXPECT_LT(engine->GetStats(false).device_index_bytes, before);
+    }
+    text.Decode(20);
+  };
+  const Seen want = OnTheCpu(run);
+  Seen seen;
+  run(Engine::Create(geometry).value(), &seen);
+  EXPECT_EQ(seen, want);
 }
 
 // Time in which some copy runs, and how much of that an op runs, too.
