@@ -117,6 +117,11 @@ Result<std::shared_ptr<Engine>> Engine::CreateOn(std::unique_ptr<device::Device>
                             chosen.num_threads,
                             " threads, device_kv_bytes ",
                             chosen.device_kv_bytes));
+  if (state->device->host_memory().placement() == device::Placement::kFirstTouch) {
+    state->logger.Info(
+        "the system does not let memory be placed on a NUMA node: it lies where it is touched "
+        "first");
+  }
   return std::shared_ptr<Engine>(new Engine(std::move(state)));
 }
 

@@ -31,8 +31,8 @@ class CpuDevice : public device::Device {
             const device::OpTable& ops,
             unsigned num_threads)
       : memory_(std::move(memory)),
-        device_arena_(memory_.get(), device::HostMemory::kAnyNode),
-        pinned_arena_(memory_.get(), device::HostMemory::kAnyNode),
+        device_arena_(memory_.get(), memory_->own_node()),
+        pinned_arena_(memory_.get(), memory_->own_node()),
         ops_(ops),
         executor_(CreateExecutor(num_threads)),
         streams_(/*in_place=*/true, [this](const device::Memory& freed) { GiveBack(freed); }) {}
@@ -42,23 +42,31 @@ class CpuDevice : public device::Device {
   device::Executor& executor() override { return *executor_; }
   device::HostMemory& host_memory() override { return *memory_; }
   device::Capabilities capabilities() const override {
-    return {true, true, true, UINT64_MAX, device::HostMemory::kAnyNode};
+    return {true, true, true, UINT64_MAX, memory_->own_node()};
   }
 
   Result<device::Buffer> Allocate(device::MemoryKind kind, size_t bytes) override {
     if (bytes == 0) {
       return device::Buffer();
     }
+    const bool touches = kind == device::MemoryKind::kPinned && bytes > kArenaFromBytes;
+    if (const uint64_t left = touches ? memory_->available_bytes() : UINT64_MAX; left < bytes) {
+      return OutOfMemory("the system has ", left, " bytes of memory left, not ", bytes);
+    }
     std::byte* data = nullptr;
     if (PageArena* arena = ArenaOf(kind, bytes); arena != nullptr) {
       HIPATTN_ASSIGN_OR_RETURN(data, arena->Take(bytes));
     } else if (bytes >= kHugePageBytes) {
-      HIPATTN_ASSIGN_OR_RETURN(data, memory_->Map(bytes, device::HostMemory::kAnyNode));
+      HIPATTN_ASSIGN_OR_RETURN(data, memory_->Map(bytes, memory_->own_node()));
     } else {
       data = static_cast<std::byte*>(std::aligned_alloc(kAlignment, RoundUp(bytes, kAlignment)));
       if (data == nullptr) {
         return OutOfMemory("the system refused ", bytes, " bytes of memory");
       }
+    }
+    // As on a device that registers it: what is given is there.
+    if (touches) {
+      memory_->Touch(data, bytes, memory_->own_node(), *executor_);
     }
     std::byte* const alias = kind == device::MemoryKind::kPinned ? nullptr : data;
     return device::Buffer(this, {data, alias, bytes, kind});

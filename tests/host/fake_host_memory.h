@@ -18,7 +18,10 @@ class FakeHostMemory : public device::HostMemory {
  public:
   uint32_t num_nodes() const override { return 2; }
   uint32_t usable_cpus() const override { return 2; }
-  uint64_t available_bytes() const override { return uint64_t{1} << 40; }
+  int own_node() const override { return 1; }
+  uint64_t available_bytes(int /*node*/) const override { return available; }
+  device::Placement placement() const override { return placed; }
+  uint64_t misplaced_bytes() const override { return 0; }
 
   Result<std::byte*> Map(size_t bytes, int node) override {
     if (bytes > granted_bytes) {
@@ -41,6 +44,12 @@ class FakeHostMemory : public device::HostMemory {
     discarded_bytes += bytes;
   }
 
+  void Touch(std::byte* data, size_t bytes, int node, device::Executor& /*executor*/) override {
+    std::memset(data, 0, bytes);
+    touched_bytes += bytes;
+    last_node = node;
+  }
+
   size_t mapped_bytes() const {
     size_t sum = 0;
     for (const auto& [data, bytes] : mapped) {
@@ -52,6 +61,9 @@ class FakeHostMemory : public device::HostMemory {
   size_t granted_bytes = SIZE_MAX;
   std::map<std::byte*, size_t> mapped;
   size_t discarded_bytes = 0;
+  size_t touched_bytes = 0;
+  uint64_t available = uint64_t{1} << 40;
+  device::Placement placed = device::Placement::kPolicy;
   int last_node = -2;
   int wrong_calls = 0;
 };
