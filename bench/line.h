@@ -86,6 +86,7 @@ void RegisterSparsePrefill();
 void RegisterMerge();
 void RegisterSteps();
 void RegisterSnapshots();
+void RegisterGather();
 void RegisterDisk();
 
 }  // namespace hipattn::bench

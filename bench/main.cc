@@ -69,6 +69,7 @@ int Main(int argc, char** argv) {
   RegisterMerge();
   RegisterSteps();
   RegisterSnapshots();
+  RegisterGather();
   RegisterDisk();
   benchmark::RunSpecifiedBenchmarks();
   benchmark::Shutdown();

@@ -42,6 +42,12 @@ Status SetRope(EngineState& state) {
   return Status::Ok();
 }
 
+// Of pinned memory, which may have a limit, what an index on the host can need: beside a disk what
+// homes leave, else at most an eighth (docs/offload.md). Homes can do without.
+uint64_t PinnedByIndex(const EngineOptions& o) {
+  return o.indexes_on_host() ? std::max(o.host_kv_bytes - HomeBytes(o), o.host_kv_bytes / 8) : 0;
+}
+
 // The cache and what is behind it.
 Status MakeTiers(EngineState& state) {
   const EngineOptions& o = state.options;
@@ -66,7 +72,8 @@ Status MakeTiers(EngineState& state) {
   }
   state.cache = std::make_unique<offload::BlockCache>(
       state.device.get(),
-      offload::BlockCache::Tiers{&state.budget, &state.home_budget, state.disk.get()},
+      offload::BlockCache::Tiers{
+          &state.budget, &state.home_budget, state.disk.get(), &state.logger, PinnedByIndex(o)},
       geometry);
   state.copies.SetCache(state.cache.get());
   state.lender.Set(&state.budget, state.cache.get(), &state.copies);

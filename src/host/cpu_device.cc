@@ -49,7 +49,7 @@ class CpuDevice : public device::Device {
     if (bytes == 0) {
       return device::Buffer();
     }
-    const bool touches = kind == device::MemoryKind::kPinned && bytes > kArenaFromBytes;
+    const bool touches = Pins(kind) && bytes > kArenaFromBytes;
     if (const uint64_t left = touches ? memory_->available_bytes() : UINT64_MAX; left < bytes) {
       return OutOfMemory("the system has ", left, " bytes of memory left, not ", bytes);
     }
@@ -116,9 +116,13 @@ class CpuDevice : public device::Device {
     if (bytes <= kArenaFromBytes || bytes > PageArena::kMaxBytes) {
       return nullptr;
     }
-    return kind == device::MemoryKind::kDevice   ? &device_arena_
-           : kind == device::MemoryKind::kPinned ? &pinned_arena_
-                                                 : nullptr;
+    return kind == device::MemoryKind::kDevice ? &device_arena_
+           : Pins(kind)                        ? &pinned_arena_
+                                               : nullptr;
+  }
+
+  static bool Pins(device::MemoryKind kind) {
+    return kind == device::MemoryKind::kPinned || kind == device::MemoryKind::kMapped;
   }
 
   static void Move(std::span<const device::CopyPiece> pieces) {

@@ -16,10 +16,15 @@ BlockCache::BlockCache(device::Device* device, const Tiers& tiers, const SlotGeo
     : device_(device),
       device_budget_(tiers.device),
       disk_(tiers.disk),
+      log_(tiers.log),
       slots_(device, tiers.device, {geometry, device::MemoryKind::kDevice, kDeviceSlabBytes, 0}),
       homes_(device,
              tiers.host,
-             {geometry, device::MemoryKind::kPinned, kHostSlabBytes, kBlockRecordBytes}),
+             {geometry,
+              device::MemoryKind::kPinned,
+              kHostSlabBytes,
+              kBlockRecordBytes,
+              tiers.pinned_beside + BlockMover::StagingBytes(BlockBytes(geometry))}),
       mover_(device, tiers.disk, slots_.block_bytes()) {
   device_budget_->SetLender(this);
 }
@@ -44,12 +49,28 @@ Result<uint32_t> BlockCache::Create() {
   return block;
 }
 
+// Where pinned memory has a limit, what unpinned blocks travel through is taken before it is used
+// up.
+Status BlockCache::MakeHomeSlab() {
+  if (device_->capabilities().pinned_bytes != UINT64_MAX) {
+    HIPATTN_RETURN_IF_ERROR(mover_.MakeStaging());
+  }
+  const uint32_t ordinary = homes_.num_ordinary_slabs();
+  HIPATTN_RETURN_IF_ERROR(homes_.AddSlab());
+  if (log_ != nullptr && ordinary == 0 && homes_.num_ordinary_slabs() > 0) {
+    log_->Info(StrCat("the device pins no more host memory after ",
+                      uint64_t{homes_.num_slabs() - 1} * homes_.slab_bytes(),
+                      " bytes of host_kv_bytes: further blocks travel through staging memory"));
+  }
+  return Status::Ok();
+}
+
 Result<uint32_t> BlockCache::TakeHome() {
   uint32_t home = 0;
   if (homes_.Take(&home)) {
     return home;
   }
-  Status added = homes_.AddSlab();
+  Status added = MakeHomeSlab();
   if (added.ok()) {
     homes_.Take(&home);
     return home;
@@ -189,8 +210,10 @@ Status BlockCache::Copy(std::span<const device::CopyPiece> pieces) {
 
 BlockMover::Block BlockCache::PlacesOf(const Record& record) {
   std::byte* slot = slots_.Address(record.slot);
-  return (record.home & kOnDisk) != 0 ? BlockMover::Block{slot, nullptr, record.home & ~kOnDisk}
-                                      : BlockMover::Block{slot, homes_.Address(record.home), 0};
+  return (record.home & kOnDisk) != 0
+             ? BlockMover::Block{slot, nullptr, record.home & ~kOnDisk}
+             : BlockMover::Block{
+                   slot, homes_.Address(record.home), 0, !homes_.is_pinned(record.home)};
 }
 
 Status BlockCache::ReadContent(std::span<const uint32_t> blocks, std::byte* to) {

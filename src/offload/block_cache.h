@@ -34,6 +34,7 @@
 #ifndef HIPATTN_OFFLOAD_BLOCK_CACHE_H_
 #define HIPATTN_OFFLOAD_BLOCK_CACHE_H_
 
+#include "base/log.h"
 #include "offload/block_mover.h"
 #include "offload/disk_store.h"
 #include "offload/slot_slabs.h"
@@ -74,7 +75,9 @@ class BlockCache final : public BudgetLender {
   struct Tiers {
     MemoryBudget* device;
     MemoryBudget* host;
-    DiskStore* disk;  // or nullptr
+    DiskStore* disk;             // or nullptr
+    Logger* log = nullptr;       // or nullptr
+    uint64_t pinned_beside = 0;  // of what the device pins, left to others
   };
 
   // All outlive it. The cache lends to the device's budget.
@@ -123,6 +126,11 @@ class BlockCache final : public BudgetLender {
   const device::BlockPool& view() const { return slots_.view(); }
 
   void GiveBack(uint64_t bytes) override;
+
+  // Bytes of the host tier that the device does not pin.
+  uint64_t ordinary_bytes() const {
+    return uint64_t{homes_.num_ordinary_slabs()} * homes_.slab_bytes();
+  }
 
   CacheCounts counts() const;  // thread-safe
   void ResetCounts();          // thread-safe
@@ -189,6 +197,7 @@ class BlockCache final : public BudgetLender {
   void FreeHome(uint32_t home);
   Status Copy(std::span<const device::CopyPiece> pieces);
   Result<uint32_t> TakeHome();
+  Status MakeHomeSlab();
   BlockMover::Block PlacesOf(const Record& record);
   // Before a block is written: its way home ends, and nobody tries it again.
   void BecomeOwn(uint32_t block);
@@ -204,6 +213,7 @@ class BlockCache final : public BudgetLender {
   device::Device* const device_;
   MemoryBudget* const device_budget_;
   DiskStore* const disk_;
+  Logger* const log_;
   SlotSlabs slots_;
   SlotSlabs homes_;
   std::vector<Record> records_;

@@ -41,7 +41,7 @@ class BlockLease {
   // Begins to bring the content of what was added.
   Status Begin(BlockMover::Pace pace);
   // After Begin: whether there is something to do until the content is there.
-  bool travels() const { return transfer_.disk_job != 0 || transfer_.copied.stream != 0; }
+  bool travels() const { return transfer_.staged_job != 0 || transfer_.copied.stream != 0; }
   // Until it is there; what was added for writing becomes dirty.
   Status Await();
   // Both.

@@ -3,6 +3,7 @@
 #include "offload/block_mover.h"
 
 #include <algorithm>
+#include <cstring>
 #include <utility>
 
 namespace hipattn::offload {
@@ -41,7 +42,7 @@ BlockMover::~BlockMover() {
   for (Lane* lane : {&home_, &back_}) {
     Transfer transfer;
     transfer.way = lane == &home_ ? Way::kHome : Way::kBack;
-    transfer.disk_job = lane->thread.num_pushed();
+    transfer.staged_job = lane->thread.num_pushed();
     static_cast<void>(Wait(&transfer));
   }
   static_cast<void>(device_->Sync(device_->Everything()));
@@ -59,11 +60,11 @@ Status BlockMover::Begin(std::span<const Block> blocks, Way way, Pace pace, Tran
   *transfer = {};
   transfer->way = way;
   pieces_.clear();
-  std::vector<Block> on_disk;
+  std::vector<Block> staged;
   uint64_t bytes = 0;
   for (const Block& block : blocks) {
-    if (block.home == nullptr) {
-      on_disk.push_back(block);
+    if (block.home == nullptr || block.staged) {
+      staged.push_back(block);
       continue;
     }
     bytes += block_bytes_;
@@ -72,8 +73,8 @@ Status BlockMover::Begin(std::span<const Block> blocks, Way way, Pace pace, Tran
              block_bytes_,
              &pieces_);
   }
-  if (!on_disk.empty()) {
-    HIPATTN_RETURN_IF_ERROR(PushDiskJob(std::move(on_disk), way, transfer));
+  if (!staged.empty()) {
+    HIPATTN_RETURN_IF_ERROR(PushStagedJob(std::move(staged), way, transfer));
   }
   if (!pieces_.empty()) {
     device::StreamId stream = 0;
@@ -85,56 +86,110 @@ Status BlockMover::Begin(std::span<const Block> blocks, Way way, Pace pace, Tran
   return Status::Ok();
 }
 
-Status BlockMover::PushDiskJob(std::vector<Block> blocks, Way way, Transfer* transfer) {
-  Lane& used = lane(way);
-  HIPATTN_RETURN_IF_ERROR(StreamOf(used).status());
-  if (used.staging.data() == nullptr) {
+Status BlockMover::MakeStaging(Lane& lane) {
+  if (lane.staging.data() == nullptr) {
     HIPATTN_ASSIGN_OR_RETURN(
-        used.staging,
-        device_->Allocate(device::MemoryKind::kPinned, kStagingBlocks * block_bytes_));
+        lane.staging,
+        HostSlab::Take(device_, kStagingBlocks * block_bytes_, HostSlab::Pinning::kTried));
   }
-  HIPATTN_ASSIGN_OR_RETURN(
-      transfer->disk_job,
-      used.thread.Push([this, way, kept = std::move(blocks)] { return MoveOnDisk(kept, way); }));
   return Status::Ok();
 }
 
-// On the way's thread.
-Status BlockMover::MoveOnDisk(std::span<const Block> blocks, Way way) {
-  const Lane& used = lane(way);
-  std::vector<device::CopyPiece> pieces;
-  std::vector<DiskSource> sources;
-  std::vector<DiskTarget> targets;
-  for (size_t done = 0; done < blocks.size(); done += kStagingBlocks) {
-    pieces.clear();
-    sources.clear();
-    targets.clear();
-    for (size_t i = done; i < std::min<size_t>(blocks.size(), done + kStagingBlocks); ++i) {
-      std::byte* staged = used.staging.data() + (i - done) * block_bytes_;
-      if (way == Way::kHome) {
-        sources.push_back({blocks[i].extent, staged});
-        AddPiece(staged, blocks[i].slot, block_bytes_, &pieces);
-      } else {
-        targets.push_back({blocks[i].extent, staged});
-        AddPiece(blocks[i].slot, staged, block_bytes_, &pieces);
-      }
-    }
-    HIPATTN_RETURN_IF_ERROR(disk_->Read(targets));
-    HIPATTN_ASSIGN_OR_RETURN(const device::Ticket copied, device_->Copy(used.stream, pieces));
-    HIPATTN_RETURN_IF_ERROR(device_->Sync(copied));
-    HIPATTN_RETURN_IF_ERROR(disk_->Write(sources));
-  }
+Status BlockMover::MakeStaging() {
+  HIPATTN_RETURN_IF_ERROR(MakeStaging(home_));
+  return MakeStaging(back_);
+}
+
+Status BlockMover::PushStagedJob(std::vector<Block> blocks, Way way, Transfer* transfer) {
+  Lane& used = lane(way);
+  HIPATTN_RETURN_IF_ERROR(StreamOf(used).status());
+  HIPATTN_RETURN_IF_ERROR(MakeStaging(used));
+  HIPATTN_ASSIGN_OR_RETURN(
+      transfer->staged_job,
+      used.thread.Push([this, way, kept = std::move(blocks)] { return MoveStaged(kept, way); }));
   return Status::Ok();
+}
+
+Status BlockMover::MoveStaged(std::span<const Block> blocks, Way way) {
+  const Lane& used = lane(way);
+  Half halves[2] = {{used.staging.data()}, {used.staging.data() + kHalfBlocks * block_bytes_}};
+  Status moved = Status::Ok();
+  size_t turn = 0;
+  for (size_t done = 0; done < blocks.size() && moved.ok(); done += kHalfBlocks, turn = 1 - turn) {
+    Half& half = halves[turn];
+    // What was in this half has left it.
+    moved = way == Way::kHome ? Arrive(&half) : device_->Sync(half.copied);
+    half.blocks = blocks.subspan(done, std::min<size_t>(blocks.size() - done, kHalfBlocks));
+    if (moved.ok()) {
+      moved = way == Way::kHome ? Leave(used.stream, &half) : Fetch(used.stream, &half);
+    }
+  }
+  // The older half first. After an error the copies still end before anybody hears of it.
+  for (Half* half : {&halves[turn], &halves[1 - turn]}) {
+    Status ended = way == Way::kHome && moved.ok() ? Arrive(half) : device_->Sync(half->copied);
+    if (moved.ok()) {
+      moved = std::move(ended);
+    }
+  }
+  return moved;
+}
+
+// From their homes into the half, and off to their slots.
+Status BlockMover::Fetch(device::StreamId stream, Half* half) {
+  std::vector<device::CopyPiece> pieces;
+  std::vector<DiskTarget> targets;
+  for (size_t i = 0; i < half->blocks.size(); ++i) {
+    const Block& block = half->blocks[i];
+    std::byte* const staged = half->data + i * block_bytes_;
+    if (block.home != nullptr) {
+      std::memcpy(staged, block.home, block_bytes_);
+    } else {
+      targets.push_back({block.extent, staged});
+    }
+    AddPiece(block.slot, staged, block_bytes_, &pieces);
+  }
+  if (!targets.empty()) {
+    HIPATTN_RETURN_IF_ERROR(disk_->Read(targets));
+  }
+  HIPATTN_ASSIGN_OR_RETURN(half->copied, device_->Copy(stream, pieces));
+  return Status::Ok();
+}
+
+// From their slots off into the half.
+Status BlockMover::Leave(device::StreamId stream, Half* half) {
+  std::vector<device::CopyPiece> pieces;
+  for (size_t i = 0; i < half->blocks.size(); ++i) {
+    AddPiece(half->data + i * block_bytes_, half->blocks[i].slot, block_bytes_, &pieces);
+  }
+  HIPATTN_ASSIGN_OR_RETURN(half->copied, device_->Copy(stream, pieces));
+  return Status::Ok();
+}
+
+// What left arrives at home.
+Status BlockMover::Arrive(Half* half) {
+  HIPATTN_RETURN_IF_ERROR(device_->Sync(half->copied));
+  std::vector<DiskSource> sources;
+  for (size_t i = 0; i < half->blocks.size(); ++i) {
+    const Block& block = half->blocks[i];
+    const std::byte* const staged = half->data + i * block_bytes_;
+    if (block.home != nullptr) {
+      std::memcpy(block.home, staged, block_bytes_);
+    } else {
+      sources.push_back({block.extent, staged});
+    }
+  }
+  half->blocks = {};
+  return sources.empty() ? Status::Ok() : disk_->Write(sources);
 }
 
 bool BlockMover::Done(const Transfer& transfer) {
   return device_->Done(transfer.copied) &&
-         (transfer.disk_job == 0 || lane(transfer.way).thread.Done(transfer.disk_job));
+         (transfer.staged_job == 0 || lane(transfer.way).thread.Done(transfer.staged_job));
 }
 
 Status BlockMover::Wait(Transfer* transfer) {
-  Status moved =
-      transfer->disk_job == 0 ? Status::Ok() : lane(transfer->way).thread.Wait(transfer->disk_job);
+  Status moved = transfer->staged_job == 0 ? Status::Ok()
+                                           : lane(transfer->way).thread.Wait(transfer->staged_job);
   Status copied = device_->Sync(transfer->copied);
   *transfer = {};
   return moved.ok() ? copied : moved;

@@ -2,14 +2,17 @@
 // SPDX-FileCopyrightText: The hipattn authors
 //
 // BlockMover: moves blocks between device slots and their homes in host memory and on disk, beside
-// the ops where that pays. Fetches and write-backs have a stream each; what lies on disk passes
-// staging memory on a thread per way, so that neither the caller nor the executor waits for a disk.
+// the ops where that pays. Fetches and write-backs have a stream each; what lies on disk, or in
+// host memory that is not pinned, passes pinned staging memory on a thread per way, so that neither
+// the caller nor the executor waits for it. One half of that memory travels while the other is
+// filled or emptied.
 #ifndef HIPATTN_OFFLOAD_BLOCK_MOVER_H_
 #define HIPATTN_OFFLOAD_BLOCK_MOVER_H_
 
 #include "base/result.h"
 #include "device/device.h"
 #include "offload/disk_store.h"
+#include "offload/host_slab.h"
 #include "offload/job_thread.h"
 
 #include <cstddef>
@@ -30,21 +33,30 @@ class BlockMover {
     std::byte* slot;
     std::byte* home;  // nullptr: `extent` on disk
     uint32_t extent;
+    bool staged = false;  // home is not pinned
   };
 
   // What Begin began. Nothing may touch the slots and homes but to read what is moved until Wait
   // has returned, or Done said true.
   struct Transfer {
     Way way = Way::kBack;
-    device::Ticket copied = {};  // of the blocks in host memory
-    uint64_t disk_job = 0;       // of those on disk; 0: none
+    device::Ticket copied = {};  // of the blocks in pinned memory
+    uint64_t staged_job = 0;     // of the others; 0: none
   };
+
+  // Of the staging memory of both ways.
+  static constexpr uint64_t StagingBytes(uint64_t block_bytes) {
+    return 2 * kStagingBlocks * block_bytes;
+  }
 
   // Both outlive it; `disk` may be nullptr.
   BlockMover(device::Device* device, DiskStore* disk, uint64_t block_bytes);
   // Waits for everything.
   ~BlockMover();
 
+  // Takes the staging memory, which is otherwise taken when it is needed first: before pinned
+  // memory that has a limit is used up. kOutOfMemory.
+  Status MakeStaging();
   // Begins to move blocks. *transfer is set in any case: a part may be on its way when the rest
   // fails.
   Status Begin(std::span<const Block> blocks, Way way, Pace pace, Transfer* transfer);
@@ -53,19 +65,32 @@ class BlockMover {
   Status Wait(Transfer* transfer);
 
  private:
+  static constexpr uint64_t kStagingBlocks = 128;  // of one way
+
   // Of one way.
   struct Lane {
     bool has_stream = false;
     device::StreamId stream = 0;
-    device::Buffer staging;  // of kStagingBlocks, where a block is on disk
-    JobThread thread;        // goes first: its last job needs the rest
+    HostSlab staging;  // of kStagingBlocks
+    JobThread thread;  // goes first: its last job needs the rest
   };
-  static constexpr uint32_t kStagingBlocks = 64;
+  static constexpr uint32_t kHalfBlocks = kStagingBlocks / 2;
+  // A half of the staging memory, and what is on its way to or from it.
+  struct Half {
+    std::byte* data = nullptr;
+    std::span<const Block> blocks = {};
+    device::Ticket copied = {};
+  };
 
   Lane& lane(Way way) { return way == Way::kHome ? home_ : back_; }
   Result<device::StreamId> StreamOf(Lane& lane);
-  Status PushDiskJob(std::vector<Block> blocks, Way way, Transfer* transfer);
-  Status MoveOnDisk(std::span<const Block> blocks, Way way);
+  Status MakeStaging(Lane& lane);
+  Status PushStagedJob(std::vector<Block> blocks, Way way, Transfer* transfer);
+  // On the way's thread.
+  Status MoveStaged(std::span<const Block> blocks, Way way);
+  Status Fetch(device::StreamId stream, Half* half);
+  Status Leave(device::StreamId stream, Half* half);
+  Status Arrive(Half* half);
 
   device::Device* const device_;
   DiskStore* const disk_;

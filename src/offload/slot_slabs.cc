@@ -15,7 +15,8 @@ SlotSlabs::SlotSlabs(device::Device* device, MemoryBudget* budget, const Shape& 
       budget_(budget),
       kind_(shape.kind),
       slab_slots_(SlabSlots(shape.slab_bytes, BlockBytes(shape.geometry))),
-      slot_extra_bytes_(shape.slot_extra_bytes) {
+      slot_extra_bytes_(shape.slot_extra_bytes),
+      pinned_beside_(shape.pinned_beside) {
   view_.block_tokens = shape.geometry.block_tokens;
   view_.head_dim = shape.geometry.head_dim;
   view_.kv_dtype = shape.geometry.kv_dtype;
@@ -53,6 +54,27 @@ Status SlotSlabs::MakeNumber() {
   return Status::Ok();
 }
 
+// The limit that a device states may be more than it gives, and asking beyond costs time.
+Status SlotSlabs::MapSlab(Slab& slab) {
+  const uint64_t bytes = slab_slots_ * view_.block_bytes;
+  if (kind_ != device::MemoryKind::kPinned) {
+    HIPATTN_ASSIGN_OR_RETURN(slab.memory, device_->Allocate(kind_, bytes));
+    return Status::Ok();
+  }
+  const uint64_t pinned = (num_slabs_ - num_ordinary_) * bytes;
+  const uint64_t most = device_->capabilities().pinned_bytes;
+  const uint64_t limit = most - std::min(most, pinned_beside_);
+  const bool tries = pins_ && bytes <= limit && pinned <= limit - bytes;
+  HIPATTN_ASSIGN_OR_RETURN(
+      slab.host,
+      HostSlab::Take(
+          device_, bytes, tries ? HostSlab::Pinning::kTried : HostSlab::Pinning::kNotTried));
+  slab.is_ordinary = !slab.host.is_pinned();
+  num_ordinary_ += slab.is_ordinary ? 1 : 0;
+  pins_ = !slab.is_ordinary;
+  return Status::Ok();
+}
+
 Status SlotSlabs::AddSlab() {
   if ((slabs_.size() + 1) * uint64_t{slab_slots_} > UINT32_MAX / 2) {
     return OutOfMemory("a tier has reached ", UINT32_MAX / 2, " slots");
@@ -60,18 +82,15 @@ Status SlotSlabs::AddSlab() {
   HIPATTN_RETURN_IF_ERROR(CatchBadAlloc([this] { return MakeNumber(); }));
   HIPATTN_RETURN_IF_ERROR(budget_->ChargeOwn(slab_bytes()));
   Slab& slab = slabs_[numbers_.back()];
-  Status allocated = CatchBadAlloc([&]() -> Status {
-    HIPATTN_ASSIGN_OR_RETURN(slab.memory,
-                             device_->Allocate(kind_, slab_slots_ * view_.block_bytes));
-    return Status::Ok();
-  });
+  Status allocated = CatchBadAlloc([&] { return MapSlab(slab); });
   if (!allocated.ok()) {
     budget_->Release(slab_bytes());
     return allocated;
   }
   const uint32_t number = numbers_.back();
   numbers_.pop_back();
-  table_.as<std::byte*>()[number] = slab.memory.data();
+  table_.as<std::byte*>()[number] =
+      kind_ == device::MemoryKind::kPinned ? slab.host.data() : slab.memory.data();
   for (uint32_t slot = (number + 1) * slab_slots_; slot > number * slab_slots_; --slot) {
     slab.free.push_back(slot - 1);
   }
@@ -134,6 +153,10 @@ void SlotSlabs::Drop(uint32_t number) {
   Slab& slab = slabs_[number];
   Unlist(slab);
   slab.memory = {};
+  slab.host = {};
+  num_ordinary_ -= slab.is_ordinary ? 1 : 0;
+  pins_ = pins_ || !slab.is_ordinary;
+  slab.is_ordinary = false;
   slab.free.clear();
   slab.exists = false;
   table_.as<std::byte*>()[number] = nullptr;

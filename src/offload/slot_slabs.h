@@ -2,13 +2,15 @@
 // SPDX-FileCopyrightText: The hipattn authors
 //
 // SlotSlabs: the slots of one tier, handed out one by one from slabs that can be given back. What
-// is charged to the tier's budget is what is mapped: whole slabs.
+// is charged to the tier's budget is what is mapped: whole slabs. Slabs of a host tier are pinned
+// as long as the device pins, and ordinary memory beyond.
 #ifndef HIPATTN_OFFLOAD_SLOT_SLABS_H_
 #define HIPATTN_OFFLOAD_SLOT_SLABS_H_
 
 #include "base/result.h"
 #include "device/device.h"
 #include "device/params.h"
+#include "offload/host_slab.h"
 #include "offload/memory_budget.h"
 #include "offload/slot_pool.h"
 
@@ -31,9 +33,10 @@ class SlotSlabs {
  public:
   struct Shape {
     SlotGeometry geometry;
-    device::MemoryKind kind;
-    uint64_t slab_bytes;        // about
-    uint64_t slot_extra_bytes;  // charged for each slot beside its block
+    device::MemoryKind kind;     // kDevice, or kPinned: ordinary memory where that is refused
+    uint64_t slab_bytes;         // about
+    uint64_t slot_extra_bytes;   // charged for each slot beside its block
+    uint64_t pinned_beside = 0;  // of what the device pins, left to others
   };
 
   // `device` and `budget` outlive it.
@@ -63,6 +66,9 @@ class SlotSlabs {
   }
   uint32_t SlabOf(uint32_t slot) const { return slot / slab_slots_; }
   std::byte* Address(uint32_t slot) const { return device::BlockAddress(view_, slot); }
+  // Whether the device copies the slot at full speed.
+  bool is_pinned(uint32_t slot) const { return !slabs_[SlabOf(slot)].is_ordinary; }
+  uint32_t num_ordinary_slabs() const { return num_ordinary_; }
   uint64_t block_bytes() const { return view_.block_bytes; }
 
   // Where the slots are, as ops want it.
@@ -72,15 +78,18 @@ class SlotSlabs {
   static constexpr uint32_t kNowhere = UINT32_MAX;
 
   struct Slab {
-    device::Buffer memory;
+    device::Buffer memory;       // of the device's
+    HostSlab host;               // of a host tier's
     std::vector<uint32_t> free;  // last out first
     uint32_t open_place = kNowhere;
     bool exists = false;
     bool closed = false;
+    bool is_ordinary = false;
   };
 
   Status GrowTable(size_t slabs);
   Status MakeNumber();
+  Status MapSlab(Slab& slab);
   void Unlist(Slab& slab);
 
   device::Device* const device_;
@@ -88,12 +97,15 @@ class SlotSlabs {
   const device::MemoryKind kind_;
   const uint32_t slab_slots_;
   const uint64_t slot_extra_bytes_;
+  const uint64_t pinned_beside_;
   device::BlockPool view_{};
   device::Buffer table_;  // std::byte*[] by slab
   std::vector<Slab> slabs_;
   std::vector<uint32_t> numbers_;  // of slabs that were given back
   std::vector<uint32_t> open_;     // slabs with a free slot that are not closed
   uint32_t num_slabs_ = 0;
+  uint32_t num_ordinary_ = 0;
+  bool pins_ = true;  // until it was refused; again when pinned memory was given back
   uint32_t num_taken_ = 0;
 };
 

@@ -99,6 +99,13 @@ class Emulated : public EmulatedDevice {
 
   Result<device::Ticket> Copy(device::StreamId stream,
                               std::span<const device::CopyPiece> pieces) override {
+    if (options_.copies_pinned_memory_only) {
+      for (const device::CopyPiece& piece : pieces) {
+        if (IsOfNobody(piece.src) || IsOfNobody(piece.dst)) {
+          return Status(StatusCode::kDeviceError, "a copy of memory that is not pinned");
+        }
+      }
+    }
     Work work;
     work.copy = true;
     std::vector<device::CopyPiece> moved(pieces.begin(), pieces.end());
@@ -157,7 +164,9 @@ class Emulated : public EmulatedDevice {
     if (++allocations_ == options_.fail_allocation) {
       return OutOfMemory("allocation ", allocations_, " of ", bytes, " bytes fails as told");
     }
-    const size_t limit = Pins(kind) ? options_.pinned_bytes : options_.device_bytes;
+    const size_t limit = Pins(kind)
+                             ? std::min(options_.pinned_bytes, options_.refused_pins_beyond_bytes)
+                             : options_.device_bytes;
     size_t used = 0;
     for (uint32_t k = 0; k < kNumKinds; ++k) {
       used += Pins(static_cast<MemoryKind>(k)) == Pins(kind) ? in_use_[k] : 0;
@@ -177,6 +186,10 @@ class Emulated : public EmulatedDevice {
     std::memset(Reach(memory.data), kNan, memory.bytes);
     arena_->Give(static_cast<size_t>(arena_->HostOf(memory.data) - arena_->host(0)), memory.bytes);
     Uncharge(memory.kind, memory.bytes);
+  }
+
+  bool IsOfNobody(const void* address) const {
+    return !arena_->InHostView(address) && !arena_->InDeviceView(address);
   }
 
   Link LinkOf(const device::CopyPiece& piece) const {

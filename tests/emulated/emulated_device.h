@@ -41,6 +41,11 @@ struct EmulatedOptions {
   // kOutOfMemory.
   size_t device_bytes = size_t{4} << 30;
   size_t pinned_bytes = size_t{4} << 30;
+  // An allocation of those kinds beyond this is refused, whatever capabilities() says.
+  size_t refused_pins_beyond_bytes = SIZE_MAX;
+  // A copy between the device and host memory that is not the device's own is kDeviceError; else it
+  // takes the time of pinned memory.
+  bool copies_pinned_memory_only = false;
   bool unified_addresses = false;
   // The host faults when it touches device addresses while no op runs, and an op whose list of jobs
   // is not in the device's memory is kDeviceError.

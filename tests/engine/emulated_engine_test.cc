@@ -364,7 +364,11 @@ struct TierRun {
   uint64_t seed;
   int64_t jitter_ns;
   bool on_disk;
+  size_t pinned_bytes = size_t{64} << 20;
 };
+
+// Room for the index and the staging memory, but not for a slab of blocks.
+constexpr size_t kFewPinned = size_t{9} << 20;
 
 // Transfers beside ops: whatever lands first, whatever is late.
 TEST(EmulatedTiersTest, GivesTheCpusBitsHoweverLateAnythingLands) {
@@ -374,20 +378,24 @@ TEST(EmulatedTiersTest, GivesTheCpusBitsHoweverLateAnythingLands) {
   const TierRun runs[] = {{2, 1, 10'000, false},
                           {2, 2, 1'000'000, false},
                           {4, 3, 300'000, false},
-                          {4, 4, 30'000, true}};
+                          {4, 4, 30'000, true},
+                          {2, 5, 30'000, false, kFewPinned}};
   for (const Told& told : {Told{"dense", TellDense},
                            Told{"sketches", TellSketches},
                            Told{"hip", hip},
                            Told{"forks", TellForks}}) {
     const Seen want = OnTheCpu(told.tell);
     for (const TierRun& run : runs) {
-      SCOPED_TRACE(::testing::Message() << told.name << " with " << run.slabs << " slabs, seed "
-                                        << run.seed << ", on disk: " << run.on_disk);
+      SCOPED_TRACE(::testing::Message()
+                   << told.name << " with " << run.slabs << " slabs, seed " << run.seed
+                   << ", on disk: " << run.on_disk << ", pinned " << run.pinned_bytes);
       const test::TemporaryFolder folder;
       test::EmulatedOptions options;
       options.cpu.num_threads = 2;
       options.guard = true;
-      options.simulated_clock = !run.on_disk;  // a disk has threads and a time of its own
+      // A disk and staging memory have threads and a time of their own.
+      options.simulated_clock = !run.on_disk && run.pinned_bytes != kFewPinned;
+      options.pinned_bytes = run.pinned_bytes;
       options.jitter_ns = run.jitter_ns;
       options.seed = run.seed;
       EngineOptions geometry = Geometry(2);

@@ -4,6 +4,7 @@
 // What an engine says of a system that does not place memory.
 #include "device/registry.h"
 #include "engine/engine.h"
+#include "engine/options.h"
 #include "tests/emulated/wrapping_device.h"
 #include "tests/host/fake_host_memory.h"
 
@@ -40,7 +41,7 @@ std::string LogOf(device::Placement placement) {
   options.log.user_data = &log;
   auto device = std::make_unique<ElsewhereDevice>(
       std::move(device::CreateCpuDevice({1, {}}).value()), placement);
-  EXPECT_TRUE(Engine::CreateOn(std::move(device), options).ok());
+  EXPECT_TRUE(Engine::CreateOn(std::move(device), ResolveEngineOptions(options).value()).ok());
   return log;
 }
 
