@@ -15,6 +15,7 @@ namespace hipattn::offload {
 BlockCache::BlockCache(device::Device* device, const Tiers& tiers, const SlotGeometry& geometry)
     : device_(device),
       device_budget_(tiers.device),
+      host_budget_(tiers.host),
       disk_(tiers.disk),
       log_(tiers.log),
       slots_(device, tiers.device, {geometry, device::MemoryKind::kDevice, kDeviceSlabBytes, 0}),
@@ -45,41 +46,11 @@ Result<uint32_t> BlockCache::Create() {
   records_[block] = {};
   records_[block].home = home;
   records_[block].holders = 1;
+  if (disk_ != nullptr && (home & kOnDisk) == 0) {
+    hosts_[home].block = block;
+  }
   ++num_blocks_;
   return block;
-}
-
-// Where pinned memory has a limit, what unpinned blocks travel through is taken before it is used
-// up.
-Status BlockCache::MakeHomeSlab() {
-  if (device_->capabilities().pinned_bytes != UINT64_MAX) {
-    HIPATTN_RETURN_IF_ERROR(mover_.MakeStaging());
-  }
-  const uint32_t ordinary = homes_.num_ordinary_slabs();
-  HIPATTN_RETURN_IF_ERROR(homes_.AddSlab());
-  if (log_ != nullptr && ordinary == 0 && homes_.num_ordinary_slabs() > 0) {
-    log_->Info(StrCat("the device pins no more host memory after ",
-                      uint64_t{homes_.num_slabs() - 1} * homes_.slab_bytes(),
-                      " bytes of host_kv_bytes: further blocks travel through staging memory"));
-  }
-  return Status::Ok();
-}
-
-Result<uint32_t> BlockCache::TakeHome() {
-  uint32_t home = 0;
-  if (homes_.Take(&home)) {
-    return home;
-  }
-  Status added = MakeHomeSlab();
-  if (added.ok()) {
-    homes_.Take(&home);
-    return home;
-  }
-  if (disk_ == nullptr || added.code() != StatusCode::kOutOfBudget) {
-    return added;
-  }
-  HIPATTN_ASSIGN_OR_RETURN(const uint32_t extent, disk_->Take());
-  return extent | kOnDisk;
 }
 
 Result<uint32_t> BlockCache::Clone(uint32_t block) {
@@ -126,21 +97,6 @@ void BlockCache::Release(uint32_t block) {
   free_ids_.push_back(block);
   --num_blocks_;
   DropIfUnused();
-}
-
-// The host tier gives a slab back when it is empty, but keeps the last one while there are blocks.
-void BlockCache::FreeHome(uint32_t home) {
-  if ((home & kOnDisk) != 0) {
-    disk_->Free(home & ~kOnDisk);
-    return;
-  }
-  const uint32_t slab = homes_.SlabOf(home);
-  homes_.Free(home);
-  if (homes_.taken(slab) == 0 &&
-      (homes_.num_taken() == 0 ||
-       uint64_t{homes_.num_slabs() - 1} * homes_.slab_slots() > homes_.num_taken())) {
-    homes_.Drop(slab);
-  }
 }
 
 // Nothing is held any more when no holder is left.
@@ -206,14 +162,6 @@ uint64_t BlockCache::Room() const {
 Status BlockCache::Copy(std::span<const device::CopyPiece> pieces) {
   HIPATTN_ASSIGN_OR_RETURN(const device::Ticket ticket, device_->Copy(0, pieces));
   return device_->Sync(ticket);
-}
-
-BlockMover::Block BlockCache::PlacesOf(const Record& record) {
-  std::byte* slot = slots_.Address(record.slot);
-  return (record.home & kOnDisk) != 0
-             ? BlockMover::Block{slot, nullptr, record.home & ~kOnDisk}
-             : BlockMover::Block{
-                   slot, homes_.Address(record.home), 0, !homes_.is_pinned(record.home)};
 }
 
 Status BlockCache::ReadContent(std::span<const uint32_t> blocks, std::byte* to) {
@@ -309,6 +257,9 @@ void BlockCache::FinishDone() {
   while (!write_backs_.empty() && mover_.Done(write_backs_.front().transfer)) {
     static_cast<void>(FinishWriteBack());  // what failed is tried again by who needs it
   }
+  if (lowering_begun_ && mover_.Done(lowering_transfer_)) {
+    FinishLowering();
+  }
 }
 
 Status BlockCache::FinishWriteBacks() {
@@ -352,6 +303,7 @@ void BlockCache::BecomeOwn(uint32_t block) {
     static_cast<void>(FinishWriteBack());
   }
   ForgetUnwritten(block);
+  SettleMoves(block);
 }
 
 void BlockCache::Keep(uint32_t block, bool kept) {
@@ -531,14 +483,22 @@ CacheCounts BlockCache::counts() const {
   return {read(hits_),
           read(fetched_),
           read(evicted_),
+          read(raised_),
+          read(lowered_),
           read(bytes_in_),
           read(bytes_out_),
           read(fetch_wait_ns_)};
 }
 
 void BlockCache::ResetCounts() {
-  for (std::atomic<uint64_t>* counter :
-       {&hits_, &fetched_, &evicted_, &bytes_in_, &bytes_out_, &fetch_wait_ns_}) {
+  for (std::atomic<uint64_t>* counter : {&hits_,
+                                         &fetched_,
+                                         &evicted_,
+                                         &raised_,
+                                         &lowered_,
+                                         &bytes_in_,
+                                         &bytes_out_,
+                                         &fetch_wait_ns_}) {
     counter->store(0, std::memory_order_relaxed);
   }
 }
@@ -569,7 +529,7 @@ Status BlockCache::Validate() const {
     queued += IsClean(record) && uses_[record.slot].pins == 0 ? 1 : 0;
     dirty += record.home_valid || record.leaving || record.unwritten ? 0 : 1;
   }
-  if (blocks != num_blocks_ || blocks != homes_.num_taken() + on_disk ||
+  if (blocks != num_blocks_ || blocks + num_rising_ != homes_.num_taken() + on_disk ||
       in_slots != slots_.num_taken() || queued != queue_.size()) {
     return Internal(blocks,
                     " blocks, ",
@@ -590,7 +550,7 @@ Status BlockCache::Validate() const {
   if (uint64_t{slots_.num_slabs()} * slots_.slab_slots() < PromisedSlots()) {
     return Internal(slots_.num_slabs(), " slabs do not hold ", PromisedSlots(), " promised slots");
   }
-  return Status::Ok();
+  return ValidateHomes();
 }
 
 }  // namespace hipattn::offload

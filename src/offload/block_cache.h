@@ -22,6 +22,13 @@
 //   Release             any -> gone, when the last holder lets go
 // Only clean blocks that no lease pins can be evicted.
 //
+// Homes. A new block's home is in host memory while there is room. Later host memory has what is
+// used most: a block that is fetched from disk and was used more than others that live in host
+// memory moves up with its fetch and keeps its extent, as a spare. What was used least there is
+// written to an extent beside the ops, once, and is a spare's block then, too. Where a block moves
+// up and host memory is full, the one with a spare that was used least lives on disk again, and
+// nothing moves. A spare goes when its block is written, or when a new block needs the extent.
+//
 // Nobody waits for a write-back but who needs its slot or writes the block again. A block whose
 // write-back failed is dirty as before, in its slot; the next WriteBack, or who needs the slot,
 // tries again and has the error if it fails again.
@@ -43,6 +50,7 @@
 #include <atomic>
 #include <cstdint>
 #include <deque>
+#include <random>
 #include <span>
 #include <vector>
 
@@ -61,6 +69,8 @@ struct CacheCounts {
   uint64_t hits = 0;     // blocks that a lease found in a slot
   uint64_t fetched = 0;  // that it had to bring
   uint64_t evicted = 0;
+  uint64_t raised = 0;   // that moved from disk to host memory
+  uint64_t lowered = 0;  // that were written from host memory to disk
   uint64_t bytes_host_to_device = 0, bytes_device_to_host = 0;
   uint64_t fetch_wait_ns = 0;  // that leases spent on beginning and awaiting fetches
 };
@@ -141,6 +151,7 @@ class BlockCache final : public BudgetLender {
  private:
   friend class BlockLease;
   static constexpr uint32_t kNoSlot = UINT32_MAX;
+  static constexpr uint32_t kNone = UINT32_MAX;
   static constexpr uint32_t kOnDisk = uint32_t{1} << 31;  // in a home: the rest is an extent
 
   struct Record {
@@ -152,6 +163,7 @@ class BlockCache final : public BudgetLender {
     bool unwritten : 1 = false;  // in the list of that name
     bool loading : 1 = false;
     bool kept : 1 = false;
+    bool moving : 1 = false;  // between host memory and disk, whichever its home is
     uint32_t history : UseQueue::kHistoryBits = 0;  // of its uses
   };
   static_assert(sizeof(Record) <= kBlockRecordBytes);
@@ -161,6 +173,17 @@ class BlockCache final : public BudgetLender {
     uint32_t pins = 0;
     bool used = false;        // a lease has let it go
     bool used_again = false;  // two have
+  };
+
+  // Of a slot of the host tier, where there is a disk.
+  struct HostUse {
+    uint32_t block = kNone;    // whose home it is
+    uint32_t spare = kNone;    // an extent with the same content
+    uint32_t spare_place = 0;  // in spares_
+  };
+  // A block that is on its way up, to a slot of the host tier.
+  struct Rise {
+    uint32_t block, slot;
   };
 
   struct WriteBackBatch {
@@ -194,11 +217,28 @@ class BlockCache final : public BudgetLender {
   void LeaveSlot(Record& record);
   bool EmptySlab(uint32_t slab);
   bool MoveSlot(uint32_t slot);
-  void FreeHome(uint32_t home);
   Status Copy(std::span<const device::CopyPiece> pieces);
+  // Of homes: block_cache_homes.cc.
   Result<uint32_t> TakeHome();
   Status MakeHomeSlab();
+  void FreeHome(uint32_t home);
   BlockMover::Block PlacesOf(const Record& record);
+  Result<uint32_t> AddHostSlot();
+  void FreeExtent(uint32_t extent);
+  void FreeHostSlot(uint32_t slot);
+  uint32_t TakeSpare(uint32_t slot);
+  // A slot of the host tier for a block that comes from disk, or kNone where none is worth it;
+  // begins no move.
+  uint32_t SlotAbove(uint32_t block);
+  bool CanMove(uint32_t host_slot) const;
+  void Raise(uint32_t block, BlockMover::Block* places, std::vector<Rise>* rises);
+  // After their content came, or when it will not come any more.
+  void FinishRises(bool came, std::vector<Rise>* rises);
+  // Begins to write what SlotAbove found cold.
+  void BeginLowering();
+  void FinishLowering();
+  void SettleMoves(uint32_t block);
+  Status ValidateHomes() const;
   // Before a block is written: its way home ends, and nobody tries it again.
   void BecomeOwn(uint32_t block);
   void ForgetUnwritten(uint32_t block);
@@ -212,6 +252,7 @@ class BlockCache final : public BudgetLender {
 
   device::Device* const device_;
   MemoryBudget* const device_budget_;
+  MemoryBudget* const host_budget_;
   DiskStore* const disk_;
   Logger* const log_;
   SlotSlabs slots_;
@@ -223,10 +264,21 @@ class BlockCache final : public BudgetLender {
   uint32_t tails_ = 0;
   uint32_t floor_ = 0;
   uint64_t num_blocks_ = 0;
+  std::vector<HostUse> hosts_;
+  std::vector<uint32_t> spares_;  // host slots whose block has one
+  uint32_t num_rising_ = 0;
+  std::minstd_rand random_;         // which homes are looked at
+  std::vector<uint32_t> lowering_;  // blocks that are about to be written to disk, or being so
+  std::vector<DiskSource> lowered_to_;
+  BlockMover::Transfer lowering_transfer_;
+  bool lowering_begun_ = false;
+  bool lowering_failed_ = false;            // before it could begin
+  bool lowers_ = true;                      // until the disk refuses
   std::vector<BlockMover::Block> moving_;   // of the transfer that is being put together
   std::deque<WriteBackBatch> write_backs_;  // under way, oldest first
   std::vector<uint32_t> unwritten_;         // whose write-back failed
   std::atomic<uint64_t> hits_{0}, fetched_{0}, evicted_{0}, bytes_in_{0}, bytes_out_{0};
+  std::atomic<uint64_t> raised_{0}, lowered_{0};
   std::atomic<uint64_t> fetch_wait_ns_{0};
   BlockMover mover_;  // goes first: what is under way ends in the rest
 };

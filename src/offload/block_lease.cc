@@ -75,6 +75,9 @@ Status BlockLease::Begin(BlockMover::Pace pace) {
     BlockCache::Record& record = cache_.records_[held.block];
     if (held.placed && record.home_valid) {
       missing.push_back(cache_.PlacesOf(record));
+      if (held.use == Use::kRead && missing.back().home == nullptr) {
+        cache_.Raise(held.block, &missing.back(), &rises_);
+      }
     } else if (held.use == Use::kWrite) {
       record.home_valid = false;
     }
@@ -85,6 +88,7 @@ Status BlockLease::Begin(BlockMover::Pace pace) {
   }
   const Clock::time_point begin = Clock::now();
   HIPATTN_RETURN_IF_ERROR(cache_.mover_.Begin(missing, BlockMover::Way::kBack, pace, &transfer_));
+  cache_.BeginLowering();
   Count(&cache_.fetch_wait_ns_, NsSince(begin));
   return Status::Ok();
 }
@@ -102,6 +106,7 @@ Status BlockLease::Await() {
     record.loading = record.loading && !held.placed;
     record.home_valid = record.home_valid && held.use == Use::kRead;
   }
+  cache_.FinishRises(/*came=*/true, &rises_);
   Count(&cache_.hits_, hits);
   Count(&cache_.fetched_, num_fetched_);
   Count(&cache_.bytes_in_, num_fetched_ * cache_.slots_.block_bytes());
@@ -121,6 +126,7 @@ void BlockLease::Clear() {
     static_cast<void>(cache_.mover_.Wait(&transfer_));
     num_fetched_ = 0;
   }
+  cache_.FinishRises(/*came=*/false, &rises_);
   if (!loaded_) {
     return Rewind(0);
   }

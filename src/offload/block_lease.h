@@ -62,6 +62,7 @@ class BlockLease {
   BlockCache& cache_;
   std::vector<Held> held_;
   BlockMover::Transfer transfer_;
+  std::vector<BlockCache::Rise> rises_;
   uint64_t num_placed_ = 0;
   uint64_t num_writes_ = 0;
   uint64_t num_fetched_ = 0;  // by the transfer

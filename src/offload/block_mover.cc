@@ -110,6 +110,15 @@ Status BlockMover::PushStagedJob(std::vector<Block> blocks, Way way, Transfer* t
   return Status::Ok();
 }
 
+Status BlockMover::BeginLowering(std::vector<DiskSource> blocks, Transfer* transfer) {
+  *transfer = {};
+  transfer->way = Way::kHome;
+  HIPATTN_ASSIGN_OR_RETURN(
+      transfer->staged_job,
+      home_.thread.Push([this, kept = std::move(blocks)] { return disk_->Write(kept); }));
+  return Status::Ok();
+}
+
 Status BlockMover::MoveStaged(std::span<const Block> blocks, Way way) {
   const Lane& used = lane(way);
   Half halves[2] = {{used.staging.data()}, {used.staging.data() + kHalfBlocks * block_bytes_}};
@@ -134,7 +143,7 @@ Status BlockMover::MoveStaged(std::span<const Block> blocks, Way way) {
   return moved;
 }
 
-// From their homes into the half, and off to their slots.
+// From their homes into the half, and off to their slots; and up, what rises.
 Status BlockMover::Fetch(device::StreamId stream, Half* half) {
   std::vector<device::CopyPiece> pieces;
   std::vector<DiskTarget> targets;
@@ -152,6 +161,11 @@ Status BlockMover::Fetch(device::StreamId stream, Half* half) {
     HIPATTN_RETURN_IF_ERROR(disk_->Read(targets));
   }
   HIPATTN_ASSIGN_OR_RETURN(half->copied, device_->Copy(stream, pieces));
+  for (size_t i = 0; i < half->blocks.size(); ++i) {
+    if (half->blocks[i].up != nullptr) {
+      std::memcpy(half->blocks[i].up, half->data + i * block_bytes_, block_bytes_);
+    }
+  }
   return Status::Ok();
 }
 

@@ -33,7 +33,8 @@ class BlockMover {
     std::byte* slot;
     std::byte* home;  // nullptr: `extent` on disk
     uint32_t extent;
-    bool staged = false;  // home is not pinned
+    bool staged = false;      // home is not pinned
+    std::byte* up = nullptr;  // host memory that is given it, too, on its way back from disk
   };
 
   // What Begin began. Nothing may touch the slots and homes but to read what is moved until Wait
@@ -60,6 +61,8 @@ class BlockMover {
   // Begins to move blocks. *transfer is set in any case: a part may be on its way when the rest
   // fails.
   Status Begin(std::span<const Block> blocks, Way way, Pace pace, Transfer* transfer);
+  // Begins to write host memory to disk, on the way home.
+  Status BeginLowering(std::vector<DiskSource> blocks, Transfer* transfer);
   bool Done(const Transfer& transfer);
   // Until it is done. Once per transfer, of which nothing is left to wait for then.
   Status Wait(Transfer* transfer);

@@ -53,6 +53,10 @@ class UseQueue {
   // False when nothing is in the queue.
   bool Victim(uint32_t* slot) const;
 
+  // How much the block of a history was used: ticks from now to its time, negative for the past,
+  // and the least for all that is out of reach.
+  int32_t Lead(uint32_t history) const;
+
   uint32_t size() const { return size_; }
 
  private:
@@ -76,9 +80,6 @@ class UseQueue {
   enum class Outcome : uint8_t { kHit, kReturned, kCame };  // kReturned: it had been evicted
   void CountUse(Outcome outcome);
   void Tick();
-  // Ticks from now to the time of a history, negative for the past; -kReach for all that is out of
-  // reach.
-  int32_t Lead(uint32_t history) const;
   static uint32_t PlaceOf(uint32_t time) { return time % kRing; }
 
   std::vector<Link> links_;                           // the lists' ends, then one per slot
