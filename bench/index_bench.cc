@@ -8,8 +8,8 @@
 //   pieces    that they are in, neighbours as one
 //   link_us   of one copy of them by kPcie4, before the device scores them
 // Lists are of nodes at random, so that hardly two are neighbours; the lowest level that is
-// searched whole, and a scan, are in one piece. Texts take turns with 8 heads' memory, as in a
-// layer's step.
+// searched whole, and a scan, are in one piece. As many heads take turns as fill 512 MB, so
+// that no list is in a cache.
 #include "bench/line.h"
 #include "bench/shapes.h"
 #include "device/registry.h"
@@ -18,7 +18,10 @@
 #include <benchmark/benchmark.h>
 
 #include <algorithm>
+#include <iterator>
+#include <random>
 #include <string>
+#include <utility>
 #include <vector>
 
 namespace hipattn::bench {
@@ -27,7 +30,7 @@ namespace {
 constexpr uint32_t kDim = 128;
 constexpr uint32_t kGroup = 4;
 constexpr uint32_t kBeam = 128;
-constexpr uint32_t kHeads = 8;
+constexpr uint64_t kMemoryBytes = uint64_t{512} << 20;
 constexpr uint32_t kBlockTokens = 16;
 
 enum class Part { kLevel0, kLevel1, kKeptSketches, kAllSketches };
@@ -49,15 +52,21 @@ struct IndexShape {
 
 class IndexCase {
  public:
-  explicit IndexCase(const IndexShape& shape)
-      : shape_(shape), memory_(BenchMemory(kHeads * shape.units() * shape.unit_bytes())) {
-    for (uint32_t head = 0; head < kHeads; ++head) {
-      chunks_[head] = memory_ + head * shape.units() * shape.unit_bytes();
-      std::vector<uint32_t> units = Slots(shape.units(), true);
-      if (shape.part != Part::kAllSketches) {
-        units.resize(std::min<uint64_t>(kBeam, units.size()));
+  explicit IndexCase(const IndexShape& shape) : shape_(shape), memory_(BenchMemory(kMemoryBytes)) {
+    const uint64_t head_bytes = shape.units() * shape.unit_bytes();
+    for (uint64_t head = 0; head < kMemoryBytes / head_bytes; ++head) {
+      chunks_.push_back(memory_ + head * head_bytes);
+    }
+    groups_.resize(chunks_.size());
+    blocks_.resize(chunks_.size());
+    std::mt19937 random(3);
+    for (size_t head = 0; head < chunks_.size(); ++head) {
+      std::vector<uint32_t> units = Slots(shape.units(), false);
+      if (shape.part != Part::kAllSketches && units.size() > kBeam) {
+        std::vector<uint32_t> some;
+        std::sample(units.begin(), units.end(), std::back_inserter(some), kBeam, random);
+        units.swap(some);
       }
-      std::sort(units.begin(), units.end());
       for (const uint32_t unit : units) {
         groups_[head].push_back({unit, 0xff});
         blocks_[head].push_back(static_cast<int32_t>(unit));
@@ -67,7 +76,9 @@ class IndexCase {
     scores_.resize(groups_[0].size() * kFanOut);
   }
 
-  void Score(uint32_t head) {
+  size_t num_heads() const { return chunks_.size(); }
+
+  void Score(size_t head) {
     const device::OpContext context = {&ExecutorOf(1), nullptr};
     const device::OpTable& ops = *device::CpuOpTables().back();
     const device::QueryRows rows = {q_.data(), 0, 1, kGroup};
@@ -103,18 +114,18 @@ class IndexCase {
  private:
   IndexShape shape_;
   std::byte* memory_;
-  std::byte* chunks_[kHeads];
-  std::vector<NodeGroup> groups_[kHeads];
-  std::vector<int32_t> blocks_[kHeads];
+  std::vector<std::byte*> chunks_;              // by head
+  std::vector<std::vector<NodeGroup>> groups_;  // by head
+  std::vector<std::vector<int32_t>> blocks_;
   std::vector<float> q_, scores_;
 };
 
 void RunIndex(benchmark::State& state, const IndexShape& shape) {
   IndexCase index(shape);
-  uint32_t head = 0;
+  size_t head = 0;
   for ([[maybe_unused]] auto _ : state) {
     index.Score(head);
-    head = (head + 1) % kHeads;
+    head = (head + 1) % index.num_heads();
   }
   index.Count(state);
 }
