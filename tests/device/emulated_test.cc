@@ -226,6 +226,24 @@ TEST(EmulatedMemoryTest, TheGuardRefusesAListOfJobsThatTheDeviceCannotSee) {
   EXPECT_EQ(its.as<uint64_t>()[1], 6U);
 }
 
+TEST(EmulatedMemoryDeathTest, TheGuardCatchesAnOpThatTakesTheHostsAddress) {
+  EmulatedOptions options = Simulated();
+  options.guard = true;
+  options.cpu.num_threads = 1;
+  const MadeDevice made = MakeEmulated(options);
+  const device::Buffer its = Take(*made.device, MemoryKind::kHostVisible, sizeof(uint64_t));
+  const device::Buffer mapped = Take(*made.device, MemoryKind::kMapped, sizeof(uint64_t));
+  its.as<uint64_t>()[0] = 6;
+  const auto launch = [&](uint64_t* sum) {
+    const device::Ticket ticket =
+        made.device->Launch(0, &AddJob, JobsParams{its.as<uint64_t>(), sum}).value();
+    return made.device->Sync(ticket).ok();
+  };
+  EXPECT_TRUE(launch(mapped.device_as<uint64_t>()));
+  EXPECT_EQ(mapped.as<uint64_t>()[0], 6U);
+  EXPECT_DEATH(launch(mapped.as<uint64_t>()), "");
+}
+
 // One link of a byte per nanosecond and 100 ns, half as fast below 10 bytes; ops take kOpNs.
 class SimulatedClockTest : public ::testing::Test {
  protected:

@@ -117,32 +117,40 @@ std::byte* Arena::HostOf(std::byte* address) const {
   return InDeviceView(address) ? host_ + (address - device_) : address;
 }
 
-void Arena::Protect(int access) {
+void Arena::Protect(std::byte* view, int access) {
   // Refused, the guard would watch nothing and its tests pass: better none at all.
-  if (mprotect(device_, bytes_, access) != 0) {
+  if (mprotect(view, bytes_, access) != 0) {
     std::abort();
   }
+}
+
+void Arena::HideHost() {
+  Protect(host_, PROT_NONE);
+}
+
+void Arena::ShowHost() {
+  Protect(host_, PROT_READ | PROT_WRITE);
 }
 
 void Arena::Guard() {
   const std::lock_guard<std::mutex> lock(guard_mutex_);
   guarded_ = true;
   if (open_ == 0) {
-    Protect(PROT_NONE);
+    Protect(device_, PROT_NONE);
   }
 }
 
 void Arena::Open() {
   const std::lock_guard<std::mutex> lock(guard_mutex_);
   if (open_++ == 0 && guarded_) {
-    Protect(PROT_READ | PROT_WRITE);
+    Protect(device_, PROT_READ | PROT_WRITE);
   }
 }
 
 void Arena::Close() {
   const std::lock_guard<std::mutex> lock(guard_mutex_);
   if (--open_ == 0 && guarded_) {
-    Protect(PROT_NONE);
+    Protect(device_, PROT_NONE);
   }
 }
 

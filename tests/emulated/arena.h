@@ -41,6 +41,9 @@ class Arena {
   void Guard();
   void Open();
   void Close();
+  // The same of the host's view, the other way round: it is gone between Hide and Show.
+  void HideHost();
+  void ShowHost();
 
  private:
   Arena(std::byte* host, std::byte* device, size_t bytes)
@@ -48,7 +51,7 @@ class Arena {
   bool In(const std::byte* view, const void* address) const {
     return address >= view && address < view + bytes_;
   }
-  void Protect(int access);
+  void Protect(std::byte* view, int access);
 
   std::byte* const host_;
   std::byte* const device_;

@@ -34,8 +34,13 @@ class Emulated : public EmulatedDevice {
  public:
   Emulated(const EmulatedOptions& options,
            std::unique_ptr<device::Device> cpu,
-           std::unique_ptr<Arena> arena)
-      : options_(options), cpu_(std::move(cpu)), arena_(std::move(arena)), random_(options.seed) {
+           std::unique_ptr<Arena> arena,
+           std::unique_ptr<Arena> pinned)
+      : options_(options),
+        cpu_(std::move(cpu)),
+        arena_(std::move(arena)),
+        pinned_(std::move(pinned)),
+        random_(options.seed) {
     const auto free = [this](const device::Memory& memory) { GiveBack(memory); };
     if (options.simulated_clock) {
       auto simulated = SimulatedSchedule::Create(free);
@@ -46,6 +51,7 @@ class Emulated : public EmulatedDevice {
     }
     if (options.guard) {
       arena_->Guard();
+      pinned_->Guard();
     }
   }
 
@@ -71,13 +77,14 @@ class Emulated : public EmulatedDevice {
       return device::Buffer();
     }
     HIPATTN_RETURN_IF_ERROR(Charge(kind, bytes));
-    Result<size_t> taken = arena_->Take(bytes);
+    Arena& arena = Pins(kind) ? *pinned_ : *arena_;
+    Result<size_t> taken = arena.Take(bytes);
     if (!taken.ok()) {
       Uncharge(kind, bytes);
       return taken.status();
     }
-    std::byte* const host = arena_->host(*taken);
-    std::byte* const device = arena_->device(*taken);
+    std::byte* const host = arena.host(*taken);
+    std::byte* const device = arena.device(*taken);
     std::memset(Reach(kind == MemoryKind::kDevice ? device : host), kNan, bytes);
     switch (kind) {
       case MemoryKind::kDevice:
@@ -133,8 +140,7 @@ class Emulated : public EmulatedDevice {
 
   Result<device::Ticket> Submit(device::StreamId stream,
                                 const device::Submission& submission) override {
-    if (options_.guard && submission.jobs != nullptr && !arena_->InHostView(submission.jobs) &&
-        !arena_->InDeviceView(submission.jobs)) {
+    if (options_.guard && submission.jobs != nullptr && !DeviceSees(submission.jobs)) {
       return Status(StatusCode::kDeviceError,
                     "the op's list of jobs is not in memory that the device sees");
     }
@@ -143,7 +149,15 @@ class Emulated : public EmulatedDevice {
     work.effect = [this, run = submission.run, call = device::KeptCall(submission)] {
       InlineExecutor executor;
       arena_->Open();
+      pinned_->Open();
+      if (hides_host()) {
+        pinned_->HideHost();
+      }
       run({&executor, nullptr}, call.data());
+      if (hides_host()) {
+        pinned_->ShowHost();
+      }
+      pinned_->Close();
       arena_->Close();
       return Status::Ok();
     };
@@ -184,19 +198,32 @@ class Emulated : public EmulatedDevice {
   }
   void GiveBack(const device::Memory& memory) {
     std::memset(Reach(memory.data), kNan, memory.bytes);
-    arena_->Give(static_cast<size_t>(arena_->HostOf(memory.data) - arena_->host(0)), memory.bytes);
+    Arena& arena = Pins(memory.kind) ? *pinned_ : *arena_;
+    arena.Give(static_cast<size_t>(arena.HostOf(memory.data) - arena.host(0)), memory.bytes);
     Uncharge(memory.kind, memory.bytes);
   }
 
   bool IsOfNobody(const void* address) const {
-    return !arena_->InHostView(address) && !arena_->InDeviceView(address);
+    return !InDeviceView(address) && !arena_->InHostView(address) && !pinned_->InHostView(address);
+  }
+  bool InDeviceView(const void* address) const {
+    return arena_->InDeviceView(address) || pinned_->InDeviceView(address);
+  }
+  bool DeviceSees(const void* address) const {
+    return InDeviceView(address) || arena_->InHostView(address) ||
+           (options_.unified_addresses && pinned_->InHostView(address));
+  }
+  // Only where no thread of the host can be at its memory while an op runs.
+  bool hides_host() const {
+    return options_.guard && options_.simulated_clock && !options_.unified_addresses &&
+           cpu_->executor().concurrency() == 1;
   }
 
   Link LinkOf(const device::CopyPiece& piece) const {
-    if (!arena_->InDeviceView(piece.dst)) {
+    if (!InDeviceView(piece.dst)) {
       return kToHost;
     }
-    return arena_->InDeviceView(piece.src) ? kOnDevice : kToDevice;
+    return InDeviceView(piece.src) ? kOnDevice : kToDevice;
   }
 
   int64_t Jitter() {
@@ -213,7 +240,7 @@ class Emulated : public EmulatedDevice {
   // Past the guard through the host's view; without it at the address given, so that
   // ThreadSanitizer sees copies, ops and frees meet.
   std::byte* Reach(std::byte* address) const {
-    return options_.guard ? arena_->HostOf(address) : address;
+    return options_.guard ? pinned_->HostOf(arena_->HostOf(address)) : address;
   }
 
   Status Move(const std::vector<device::CopyPiece>& pieces, bool fails) const {
@@ -228,6 +255,7 @@ class Emulated : public EmulatedDevice {
   const EmulatedOptions options_;
   const std::unique_ptr<device::Device> cpu_;
   const std::unique_ptr<Arena> arena_;
+  const std::unique_ptr<Arena> pinned_;  // kPinned and kMapped
   std::mutex mutex_;
   std::mt19937_64 random_;
   size_t in_use_[kNumKinds] = {};
@@ -243,10 +271,11 @@ Result<std::unique_ptr<EmulatedDevice>> EmulatedDevice::Create(const EmulatedOpt
   HIPATTN_ASSIGN_OR_RETURN(std::unique_ptr<device::Device> cpu,
                            device::CreateCpuDevice(options.cpu));
   // As much again for what lies between allocations.
-  HIPATTN_ASSIGN_OR_RETURN(std::unique_ptr<Arena> arena,
-                           Arena::Create(2 * (options.device_bytes + options.pinned_bytes)));
+  HIPATTN_ASSIGN_OR_RETURN(std::unique_ptr<Arena> arena, Arena::Create(2 * options.device_bytes));
+  HIPATTN_ASSIGN_OR_RETURN(std::unique_ptr<Arena> pinned,
+                           Arena::Create(2 * options.pinned_bytes + 1));
   return std::unique_ptr<EmulatedDevice>(
-      std::make_unique<Emulated>(options, std::move(cpu), std::move(arena)));
+      std::make_unique<Emulated>(options, std::move(cpu), std::move(arena), std::move(pinned)));
 }
 
 }  // namespace hipattn::test

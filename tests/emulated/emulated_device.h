@@ -48,7 +48,8 @@ struct EmulatedOptions {
   bool copies_pinned_memory_only = false;
   bool unified_addresses = false;
   // The host faults when it touches device addresses while no op runs, and an op whose list of jobs
-  // is not in the device's memory is kDeviceError.
+  // is not in the device's memory is kDeviceError. On a simulated clock, with one thread of the
+  // host, an op faults that touches kPinned or kMapped memory at the host's address.
   bool guard = false;
   uint64_t fail_allocation = 0;  // the n-th is kOutOfMemory, counted from 1; 0: none
   uint64_t fail_copy = 0;        // the n-th moves half its pieces, then makes the device faulty
