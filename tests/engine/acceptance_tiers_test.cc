@@ -3,7 +3,7 @@
 //
 // Acceptance tests of the project's brief for texts that lie in tiers: hit rates (T29) and many
 // texts that share one budget. docs/testing.md names the others.
-#include "tests/engine/engine_fixture.h"
+#include "tests/engine/batch_fixture.h"
 
 #include <memory>
 #include <random>
@@ -129,31 +129,11 @@ class ManyTexts {
 
   template <typename HandleOf>
   Floats Attend(Engine& engine, const std::vector<uint32_t>& counts, const HandleOf& handle_of) {
-    uint64_t num_rows = 0;
-    for (const uint32_t count : counts) {
-      num_rows += count;
-    }
-    Rows all(kGeometry, num_rows);
-    std::vector<hipattn_sequence_t*> handles;
-    uint64_t at = 0;
+    std::vector<BatchPart> parts;
     for (size_t i = 0; i < texts_.size(); ++i) {
-      const Rows part = MakeRows(kGeometry, texts_[i]->seed, 0, texts_[i]->length, counts[i]);
-      std::copy_n(part.q.data(), part.q.size(), all.q.data() + at * kGeometry.q_row());
-      std::copy_n(part.k.data(), part.k.size(), all.k.data() + at * kGeometry.kv_row());
-      std::copy_n(part.v.data(), part.v.size(), all.v.data() + at * kGeometry.kv_row());
-      at += counts[i];
-      handles.push_back(handle_of(*texts_[i]));
+      parts.push_back({handle_of(*texts_[i]), texts_[i]->seed, texts_[i]->length, counts[i]});
     }
-    hipattn_attend_args_t args = HIPATTN_ATTEND_ARGS_INIT;
-    args.num_sequences = static_cast<uint32_t>(handles.size());
-    args.sequences = handles.data();
-    args.num_new_tokens = counts.data();
-    args.q = all.q.data();
-    args.k = all.k.data();
-    args.v = all.v.data();
-    args.out = all.out.data();
-    EXPECT_EQ(hipattn_attend(engine.get(), &args), HIPATTN_OK) << hipattn_last_error_message();
-    return std::move(all.out);
+    return AttendBatch(engine, kGeometry, 0, parts);
   }
 
   std::mt19937_64 random_{32};

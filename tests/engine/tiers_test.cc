@@ -4,7 +4,7 @@
 // Texts whose blocks lie in the host tier beside the same texts with everything resident: every bit
 // of every output is the same, whatever the device budget, from the least that hipattn_memory_need
 // names upward.
-#include "tests/engine/engine_fixture.h"
+#include "tests/engine/batch_fixture.h"
 #include "tests/support/temporary_folder.h"
 
 #include <utility>
@@ -309,40 +309,14 @@ TEST_P(TiersBatch, T26_SharesTheBudget) {
     std::vector<Floats> outs;
     std::vector<uint64_t> lengths(num_texts, 0);
     for (uint32_t step = 0; step < 24; ++step) {
-      std::vector<uint32_t> counts;
-      uint64_t rows = 0;
-      for (size_t i = 0; i < num_texts; ++i) {
-        counts.push_back((step + i) % 3 == 0 ? 150 + 400 / num_texts * static_cast<uint32_t>(i)
-                                             : 1);
-        rows += counts.back();
+      std::vector<BatchPart> parts;
+      for (uint32_t i = 0; i < num_texts; ++i) {
+        const uint32_t count = (step + i) % 3 == 0 ? 150 + 400 / num_texts * i : 1;
+        parts.push_back({sequences[i].get(), i, lengths[i], count});
+        lengths[i] += count;
       }
       for (uint32_t layer = 0; layer < 2; ++layer) {
-        Rows all(kGeometry, rows);
-        std::vector<hipattn_sequence_t*> handles;
-        uint64_t at = 0;
-        for (size_t i = 0; i < num_texts; ++i) {
-          const Rows part =
-              MakeRows(kGeometry, static_cast<uint32_t>(i), layer, lengths[i], counts[i]);
-          std::copy_n(part.q.data(), part.q.size(), all.q.data() + at * kGeometry.q_row());
-          std::copy_n(part.k.data(), part.k.size(), all.k.data() + at * kGeometry.kv_row());
-          std::copy_n(part.v.data(), part.v.size(), all.v.data() + at * kGeometry.kv_row());
-          at += counts[i];
-          handles.push_back(sequences[i].get());
-        }
-        hipattn_attend_args_t args = HIPATTN_ATTEND_ARGS_INIT;
-        args.layer = layer;
-        args.num_sequences = num_texts;
-        args.sequences = handles.data();
-        args.num_new_tokens = counts.data();
-        args.q = all.q.data();
-        args.k = all.k.data();
-        args.v = all.v.data();
-        args.out = all.out.data();
-        EXPECT_EQ(hipattn_attend(engine.get(), &args), HIPATTN_OK) << hipattn_last_error_message();
-        outs.push_back(std::move(all.out));
-      }
-      for (size_t i = 0; i < num_texts; ++i) {
-        lengths[i] += counts[i];
+        outs.push_back(AttendBatch(engine, kGeometry, layer, parts));
       }
     }
     const hipattn_stats_t stats = engine.Stats();
