@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: Apache-2.0
 # SPDX-FileCopyrightText: The hipattn authors
-"""bench/search_pictures.py on results made by hand. Usage: search_pictures_test.py <repo root>"""
+"""bench/search_pictures.py and search_tables.py on results made by hand. Usage: search_pictures_test.py <repo root>"""
 import json
 import pathlib
 import subprocess
@@ -12,6 +12,7 @@ from xml.etree import ElementTree
 
 ROOT = pathlib.Path(sys.argv.pop(1) if len(sys.argv) > 1 else ".")
 PICTURES = ROOT / "bench" / "search_pictures.py"
+TABLES = ROOT / "bench" / "search_tables.py"
 SVG = "{http://www.w3.org/2000/svg}"
 LAYERS, HEADS, TILES = 3, 4, 5
 
@@ -83,6 +84,37 @@ class Pictures(unittest.TestCase):
             self.assertEqual(ran.returncode, 1, text)
             self.assertIn("no file of hipattn-search", ran.stderr)
             self.assertIsNone(svg)
+
+
+def trial(recall, error, density, ran_dense=False):
+    return {"recall": recall, "error": error, "density": density, "ran_dense": ran_dense}
+
+
+class Tables(unittest.TestCase):
+    def run_script(self, text):
+        with tempfile.TemporaryDirectory() as folder:
+            path = pathlib.Path(folder) / "found.scores.json"
+            path.write_text(text, encoding="utf-8")
+            return subprocess.run([sys.executable, TABLES, path], capture_output=True, text=True, check=False)
+
+    def test_what_ran_dense_counts_for_no_candidate(self):
+        layer = [{"trials": [trial(0.96, 0.02, 0.2), trial(0.4, 0.5, 0.1)]},
+                 {"trials": [trial(1, 0, 1, ran_dense=True), trial(0.6, 0.3, 0.3)]}]
+        found = {"kind": "hipattn-search", "run": {"candidates": ["a", "b"]}, "layers": [layer]}
+        ran = self.run_script(json.dumps(found))
+        self.assertEqual(ran.returncode, 0, ran.stderr)
+        rows = ran.stdout.splitlines()
+        self.assertIn("| a | 1 | 1 | 0.960 | 0.020 | 0.200 |", rows)
+        self.assertIn("| b | 2 | 0 | 0.500 | 0.400 | 0.200 |", rows)
+        self.assertIn("| 0.95 to 0.975 | 1 | 0.020 | 0.020 |", rows)
+        self.assertNotIn("from 0.99 on", ran.stdout)
+
+    def test_other_files_are_refused(self):
+        for text in ("", "[]", "{}", '{"kind": "hipattn-search", "layers": []}',
+                     '{"kind": "hipattn-search", "run": {}, "layers": [[{}]]}'):
+            ran = self.run_script(text)
+            self.assertEqual(ran.returncode, 1, text)
+            self.assertIn("no scores of hipattn-search", ran.stderr)
 
 
 if __name__ == "__main__":
