@@ -85,6 +85,7 @@ void RegisterPrefill();
 void RegisterSparsePrefill();
 void RegisterMerge();
 void RegisterSteps();
+void RegisterTierSteps();
 void RegisterSnapshots();
 void RegisterGather();
 void RegisterDisk();

@@ -68,6 +68,7 @@ int Main(int argc, char** argv) {
   RegisterSelectorPrefill();
   RegisterMerge();
   RegisterSteps();
+  RegisterTierSteps();
   RegisterSnapshots();
   RegisterGather();
   RegisterDisk();

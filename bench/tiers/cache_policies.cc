@@ -8,6 +8,7 @@
 #include <cmath>
 #include <limits>
 #include <list>
+#include <optional>
 #include <set>
 #include <utility>
 
@@ -137,37 +138,58 @@ class Frequency final : public CachePolicy {
 class Library final : public CachePolicy {
  public:
   Library(uint32_t num_blocks, uint32_t capacity)
-      : slots_(num_blocks), histories_(num_blocks), blocks_(capacity) {
+      : slots_(num_blocks),
+        entries_(num_blocks),
+        pinned_(num_blocks),
+        blocks_(capacity),
+        queued_(capacity) {
     queue_.Grow(capacity);
     for (uint32_t slot = 0; slot < capacity; ++slot) {
       free_.push_back(slot);
     }
   }
 
-  void Pin(uint32_t block) override { queue_.Remove(slots_[block]); }
+  void Pin(uint32_t block) override { pinned_[block] = true; }
   void Add(const Use& use) override {
     if (use.fetched) {
       slots_[use.block] = free_.back();
       free_.pop_back();
       blocks_[slots_[use.block]] = use.block;
     }
-    uint32_t& history = histories_[use.block];
-    history = queue_.Use({history, false, use.fetched});
-    queue_.Add(slots_[use.block], {history, false, use.fetched});
+    pinned_[use.block] = false;
+    hipattn::offload::UseQueue::Entry& entry = entries_[use.block];
+    entry.fetched = use.fetched;
+    entry.history = queue_.Use(entry);
+    const uint32_t slot = slots_[use.block];
+    if (!queued_[slot]) {
+      queue_.Add(slot, entry);
+      queued_[slot] = true;
+    }
   }
   uint32_t TakeVictim() override {
     uint32_t slot = 0;
-    static_cast<void>(queue_.Victim(&slot));
+    static_cast<void>(queue_.Victim([this](uint32_t queued) { return Look(queued); }, &slot));
     queue_.Remove(slot);
+    queued_[slot] = false;
     free_.push_back(slot);
     return blocks_[slot];
   }
 
  private:
+  std::optional<hipattn::offload::UseQueue::Entry> Look(uint32_t slot) {
+    if (pinned_[blocks_[slot]]) {
+      queued_[slot] = false;
+      return std::nullopt;
+    }
+    return entries_[blocks_[slot]];
+  }
+
   hipattn::offload::UseQueue queue_;
   std::vector<uint32_t> slots_;  // by block
-  std::vector<uint32_t> histories_;
+  std::vector<hipattn::offload::UseQueue::Entry> entries_;
+  std::vector<bool> pinned_;
   std::vector<uint32_t> blocks_;  // by slot
+  std::vector<bool> queued_;
   std::vector<uint32_t> free_;
 };
 

@@ -18,18 +18,8 @@ static_assert(kPrefillCutTokens % device::kPrefillPartKeys == 0 &&
 
 // Pins the blocks of ranges, of which neighbours are often the same.
 Result<bool> PinRanges(std::span<const device::KvRange> ranges, offload::BlockLease* lease) {
-  uint32_t last = UINT32_MAX;
-  for (const device::KvRange& range : ranges) {
-    if (range.slot == last) {
-      continue;
-    }
-    last = range.slot;
-    HIPATTN_ASSIGN_OR_RETURN(const bool fits, lease->Add(range.slot, Use::kRead));
-    if (!fits) {
-      return false;
-    }
-  }
-  return true;
+  return lease->AddAll(
+      ranges.size(), [&](size_t i) { return ranges[i].slot; }, Use::kRead);
 }
 
 void SetRanges(const offload::BlockCache& cache,

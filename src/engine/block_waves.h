@@ -43,13 +43,8 @@ using Pace = offload::BlockMover::Pace;
 
 // Pins blocks. False when they do not all fit; what was pinned is for the caller to rewind.
 inline Result<bool> PinAll(std::span<const uint32_t> blocks, Use use, offload::BlockLease* lease) {
-  for (const uint32_t block : blocks) {
-    HIPATTN_ASSIGN_OR_RETURN(const bool fits, lease->Add(block, use));
-    if (!fits) {
-      return false;
-    }
-  }
-  return true;
+  return lease->AddAll(
+      blocks.size(), [&](size_t i) { return blocks[i]; }, use);
 }
 
 class Waves {

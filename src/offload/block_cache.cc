@@ -88,9 +88,7 @@ void BlockCache::Release(uint32_t block) {
   record.holders = 0;
   if (record.slot != kNoSlot) {
     assert(uses_[record.slot].pins == 0);
-    if (IsClean(record)) {
-      queue_.Remove(record.slot);
-    }
+    LeaveQueue(record.slot);
     LeaveSlot(record);
   }
   FreeHome(record.home);
@@ -311,14 +309,37 @@ void BlockCache::Keep(uint32_t block, bool kept) {
   if (record.kept == kept) {
     return;
   }
-  const bool queued = IsClean(record) && uses_[record.slot].pins == 0;
-  if (queued) {
-    queue_.Remove(record.slot);
-  }
   record.kept = kept;
-  if (queued) {
-    queue_.Add(record.slot, EntryOf(record));
+  if (record.slot != kNoSlot && uses_[record.slot].queued != 0) {
+    LeaveQueue(record.slot);
+    Enqueue(record);
   }
+}
+
+void BlockCache::Enqueue(const Record& record) {
+  assert(IsClean(record));
+  queue_.Add(record.slot, EntryOf(record));
+  uses_[record.slot].queued = 1;
+}
+
+void BlockCache::LeaveQueue(uint32_t slot) {
+  if (uses_[slot].queued != 0) {
+    queue_.Remove(slot);
+    uses_[slot].queued = 0;
+  }
+}
+
+bool BlockCache::FindVictim(uint32_t* slot) {
+  return queue_.Victim(
+      [this](uint32_t queued) -> std::optional<UseQueue::Entry> {
+        SlotUse& use = uses_[queued];
+        if (use.pins > 0) {
+          use.queued = 0;
+          return std::nullopt;
+        }
+        return EntryOf(records_[use.block]);
+      },
+      slot);
 }
 
 void BlockCache::LeaveSlot(Record& record) {
@@ -327,26 +348,26 @@ void BlockCache::LeaveSlot(Record& record) {
 }
 
 void BlockCache::Evict(uint32_t slot) {
-  queue_.Remove(slot);
   Record& record = records_[uses_[slot].block];
-  assert(IsValid(record) && IsClean(record) && uses_[slot].pins == 0);
+  assert(IsValid(record) && IsClean(record) && uses_[slot].pins == 0 && uses_[slot].queued != 0);
+  LeaveQueue(slot);
   LeaveSlot(record);
   Count(&evicted_, 1);
 }
 
 Result<bool> BlockCache::TakeSlot(uint32_t block, Growth growth) {
   uint32_t slot = 0;
+  uint32_t victim = 0;
   bool taken = slots_.Take(&slot);
   if (!taken && growth == Growth::kAllowed && device_budget_->Fits(slots_.slab_bytes())) {
     const uint64_t more = uint64_t{slots_.num_slabs() + 1} * slots_.slab_slots();
     const Status added = Promise(more);
-    if (!added.ok() && queue_.size() == 0 && write_backs_.empty()) {
+    if (!added.ok() && !FindVictim(&victim) && write_backs_.empty()) {
       return added;
     }
     taken = slots_.Take(&slot);
   }
-  uint32_t victim = 0;
-  if (!taken && queue_.Victim(&victim)) {
+  if (!taken && FindVictim(&victim)) {
     Evict(victim);
     taken = slots_.Take(&slot);
   }
@@ -355,15 +376,17 @@ Result<bool> BlockCache::TakeSlot(uint32_t block, Growth growth) {
     if (!freed) {
       break;
     }
-    taken = queue_.Victim(&victim);
+    taken = FindVictim(&victim);
     if (taken) {
       Evict(victim);
       taken = slots_.Take(&slot);
     }
   }
   if (taken) {
-    records_[block].slot = slot;
-    uses_[slot] = {block, 0, false, false};
+    Record& record = records_[block];
+    record.slot = slot;
+    record.used = record.used_again = false;
+    uses_[slot] = {block, 0, 0};
   }
   return taken;
 }
@@ -383,24 +406,22 @@ Result<bool> BlockCache::FreeSlotByWaiting() {
 void BlockCache::Pin(uint32_t block) {
   const Record& record = records_[block];
   assert(IsValid(record) && record.slot != kNoSlot);
-  if (uses_[record.slot].pins++ == 0 && IsClean(record)) {
-    queue_.Remove(record.slot);
-  }
+  ++uses_[record.slot].pins;
 }
 
 void BlockCache::Unpin(uint32_t block) {
   const Record& record = records_[block];
-  assert(IsValid(record) && uses_[record.slot].pins > 0);
-  if (--uses_[record.slot].pins == 0 && IsClean(record)) {
-    queue_.Add(record.slot, EntryOf(record));
+  SlotUse& use = uses_[record.slot];
+  assert(IsValid(record) && use.pins > 0);
+  if (--use.pins == 0 && use.queued == 0 && IsClean(record)) {
+    Enqueue(record);
   }
 }
 
 void BlockCache::EndUse(uint32_t block) {
   Record& record = records_[block];
-  SlotUse& use = uses_[record.slot];
-  use.used_again = use.used;
-  use.used = true;
+  record.used_again = record.used;
+  record.used = true;
   record.history = queue_.Use(EntryOf(record)) & UseQueue::kHistoryMask;
   Unpin(block);
 }
@@ -458,7 +479,7 @@ void BlockCache::GiveBack(uint64_t bytes) {
     // The slab of what would be evicted next; where nothing can be, the one with the fewest blocks.
     uint32_t slab = 0;
     uint32_t victim = 0;
-    if (queue_.Victim(&victim)) {
+    if (FindVictim(&victim)) {
       slab = slots_.SlabOf(victim);
     } else {
       uint32_t fewest = UINT32_MAX;
@@ -507,6 +528,7 @@ Status BlockCache::Validate() const {
   uint64_t blocks = 0;
   uint64_t on_disk = 0;
   uint64_t in_slots = 0;
+  uint64_t evictable = 0;
   uint64_t queued = 0;
   uint64_t dirty = 0;
   for (size_t id = 0; id < records_.size(); ++id) {
@@ -523,10 +545,16 @@ Status BlockCache::Validate() const {
       continue;
     }
     ++in_slots;
-    if (uses_[record.slot].block != id) {
+    const SlotUse& use = uses_[record.slot];
+    if (use.block != id) {
       return Internal("slot ", record.slot, " of block ", id, " is that of another");
     }
-    queued += IsClean(record) && uses_[record.slot].pins == 0 ? 1 : 0;
+    const bool can_go = IsClean(record) && use.pins == 0;
+    if (use.queued != 0 ? !IsClean(record) : can_go) {
+      return Internal("block ", id, " is clean or not, but its slot's place says otherwise");
+    }
+    evictable += can_go ? 1 : 0;
+    queued += use.queued;
     dirty += record.home_valid || record.leaving || record.unwritten ? 0 : 1;
   }
   if (blocks != num_blocks_ || blocks + num_rising_ != homes_.num_taken() + on_disk ||
@@ -535,8 +563,10 @@ Status BlockCache::Validate() const {
                     " blocks, ",
                     in_slots,
                     " in slots, ",
+                    evictable,
+                    " of them evictable, ",
                     queued,
-                    " of them evictable: ",
+                    " queued: ",
                     num_blocks_,
                     ", ",
                     slots_.num_taken(),

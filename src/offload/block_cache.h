@@ -163,16 +163,19 @@ class BlockCache final : public BudgetLender {
     bool unwritten : 1 = false;  // in the list of that name
     bool loading : 1 = false;
     bool kept : 1 = false;
-    bool moving : 1 = false;  // between host memory and disk, whichever its home is
+    bool moving : 1 = false;      // between host memory and disk, whichever its home is
+    bool used : 1 = false;        // a lease has let it go since it got its slot
+    bool used_again : 1 = false;  // two have
     uint32_t history : UseQueue::kHistoryBits = 0;  // of its uses
   };
   static_assert(sizeof(Record) <= kBlockRecordBytes);
 
+  // Small, because with its block's record it is all that a hit touches: slots of clean blocks stay
+  // in the queue while they are pinned, until it meets them.
   struct SlotUse {
     uint32_t block = 0;
-    uint32_t pins = 0;
-    bool used = false;        // a lease has let it go
-    bool used_again = false;  // two have
+    uint32_t pins : 31 = 0;
+    uint32_t queued : 1 = 0;
   };
 
   // Of a slot of the host tier, where there is a disk.
@@ -209,10 +212,13 @@ class BlockCache final : public BudgetLender {
   void Unpin(uint32_t block);
   // Unpin by a lease that has used the block.
   void EndUse(uint32_t block);
-  // REQUIRES: it has a slot.
-  UseQueue::Entry EntryOf(const Record& record) const {
-    return {record.history, record.kept, !uses_[record.slot].used_again};
+  static UseQueue::Entry EntryOf(const Record& record) {
+    return {record.history, record.kept, !record.used_again};
   }
+  void Enqueue(const Record& record);
+  void LeaveQueue(uint32_t slot);
+  // A slot that can be evicted; false when there is none.
+  bool FindVictim(uint32_t* slot);
   void Evict(uint32_t slot);
   void LeaveSlot(Record& record);
   bool EmptySlab(uint32_t slab);
@@ -260,7 +266,7 @@ class BlockCache final : public BudgetLender {
   std::vector<Record> records_;
   std::vector<uint32_t> free_ids_;
   std::vector<SlotUse> uses_;  // by slot
-  UseQueue queue_;             // clean slots that nobody pins
+  UseQueue queue_;             // clean slots: all that nobody pins, and some others
   uint32_t tails_ = 0;
   uint32_t floor_ = 0;
   uint64_t num_blocks_ = 0;

@@ -23,6 +23,9 @@ Result<bool> BlockLease::Add(uint32_t block, Use use) {
   assert(BlockCache::IsValid(record));
   if (use == Use::kWrite) {
     cache_.BecomeOwn(block);
+    if (record.slot != BlockCache::kNoSlot) {
+      cache_.LeaveQueue(record.slot);
+    }
   }
   const bool placed = record.slot == BlockCache::kNoSlot;
   held_.push_back({block, use, placed});
@@ -132,15 +135,12 @@ void BlockLease::Clear() {
   }
   // In their order: slots that come free in the order of a text are filled in it, too, and
   // neighbours travel as one piece.
-  constexpr size_t kAhead = 8;  // records lie far apart, and what was attended has pushed them out
-  for (size_t i = 0; i < held_.size(); ++i) {
-    if (i + kAhead < held_.size()) {
-      __builtin_prefetch(&cache_.records_[held_[i + kAhead].block]);
+  for (size_t begin = 0; begin < held_.size(); begin += kAhead) {
+    const size_t end = std::min(begin + kAhead, held_.size());
+    Expect(begin, end, [&](size_t i) { return held_[i].block; });
+    for (size_t i = begin; i < end; ++i) {
+      cache_.EndUse(held_[i].block);
     }
-    if (i + kAhead / 2 < held_.size()) {
-      __builtin_prefetch(&cache_.uses_[cache_.slot(held_[i + kAhead / 2].block)]);
-    }
-    cache_.EndUse(held_[i].block);
   }
   held_.clear();
   num_placed_ = num_writes_ = 0;

@@ -9,6 +9,7 @@
 
 #include "offload/block_cache.h"
 
+#include <algorithm>
 #include <cstddef>
 #include <cstdint>
 #include <span>
@@ -31,6 +32,10 @@ class BlockLease {
   // Pins a block. False, and nothing changed, when no slot is left; errors of the device, and of a
   // disk that refuses what had to leave the slots. REQUIRES: not begun.
   Result<bool> Add(uint32_t block, Use use);
+  // The same of every block_of(i), i < count, in turn; neighbours that are the same are added once.
+  // False at the first without a slot.
+  template <typename BlockOf>
+  Result<bool> AddAll(size_t count, const BlockOf& block_of, Use use);
   size_t size() const { return held_.size(); }
   // Entries that took a slot.
   uint64_t num_placed() const { return num_placed_; }
@@ -59,6 +64,12 @@ class BlockLease {
   // All entries, or none where reading hits changes no state.
   std::span<const Held> Changed() const;
 
+  // What adding and letting go touch of a block lies far apart, and ops push it out of the nearer
+  // caches: it is asked for so many blocks ahead, all at once.
+  static constexpr size_t kAhead = 32;
+  template <typename BlockOf>
+  void Expect(size_t begin, size_t end, const BlockOf& block_of) const;
+
   BlockCache& cache_;
   std::vector<Held> held_;
   BlockMover::Transfer transfer_;
@@ -68,6 +79,36 @@ class BlockLease {
   uint64_t num_fetched_ = 0;  // by the transfer
   bool loaded_ = false;       // the content of all entries is there
 };
+
+template <typename BlockOf>
+void BlockLease::Expect(size_t begin, size_t end, const BlockOf& block_of) const {
+  for (size_t i = begin; i < end; ++i) {
+    __builtin_prefetch(&cache_.records_[block_of(i)], 1);
+  }
+  for (size_t i = begin; i < end; ++i) {
+    if (const uint32_t slot = cache_.records_[block_of(i)].slot; slot != BlockCache::kNoSlot) {
+      __builtin_prefetch(&cache_.uses_[slot], 1);
+    }
+  }
+}
+
+template <typename BlockOf>
+Result<bool> BlockLease::AddAll(size_t count, const BlockOf& block_of, Use use) {
+  for (size_t begin = 0; begin < count; begin += kAhead) {
+    const size_t end = std::min(begin + kAhead, count);
+    Expect(begin, end, block_of);
+    for (size_t i = begin; i < end; ++i) {
+      if (i > 0 && block_of(i) == block_of(i - 1)) {
+        continue;
+      }
+      HIPATTN_ASSIGN_OR_RETURN(const bool fits, Add(block_of(i), use));
+      if (!fits) {
+        return false;
+      }
+    }
+  }
+  return true;
+}
 
 }  // namespace hipattn::offload
 

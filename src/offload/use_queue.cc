@@ -119,22 +119,24 @@ void UseQueue::Append(uint32_t end, uint32_t link) {
 }
 
 void UseQueue::Add(uint32_t slot, const Entry& block) {
-  const uint32_t link = slot + kEnds;
   ++size_;
   if (block.kept) {
-    Append(kKept, link);
+    Append(kKept, slot + kEnds);
     kept_[slot] = 1;
     return;
   }
   most_ordinary_ = std::max(most_ordinary_, ++ordinary_);
   if (block.fetched && thrashes_ && ++passed_ % kPassedOf != 0) {
-    Append(kFirstToGo, link);
+    Append(kFirstToGo, slot + kEnds);
     return;
   }
-  const auto lead = static_cast<uint32_t>(Lead(block.history));
-  const uint32_t place = PlaceOf(now_ + lead);
-  Append(kTimes + place, link);
-  filled_[place / 64] |= uint64_t{1} << place % 64;
+  AddByTime(slot, block.history);
+}
+
+void UseQueue::AddByTime(uint32_t slot, uint32_t history) {
+  const uint32_t list = ListOf(history);
+  Append(list, slot + kEnds);
+  filled_[(list - kTimes) / 64] |= uint64_t{1} << (list - kTimes) % 64;
 }
 
 void UseQueue::Remove(uint32_t slot) {
@@ -153,17 +155,9 @@ void UseQueue::Remove(uint32_t slot) {
   }
 }
 
-bool UseQueue::Victim(uint32_t* slot) const {
-  if (size_ == 0) {
-    return false;
-  }
-  if (ordinary_ == 0) {
-    *slot = links_[kKept].before - kEnds;
-    return true;
-  }
+uint32_t UseQueue::LowestList() const {
   if (!IsEmpty(kFirstToGo)) {
-    *slot = links_[kFirstToGo].behind - kEnds;
-    return true;
+    return kFirstToGo;
   }
   // The ring from now - kReach on, word by word; the first word's lower part comes last.
   const uint32_t begin = PlaceOf(now_ + kReach);
@@ -173,9 +167,26 @@ bool UseQueue::Victim(uint32_t* slot) const {
     word = (word + 1) % static_cast<uint32_t>(filled_.size());
     bits = filled_[word];
   }
-  const uint32_t place = word * 64 + static_cast<uint32_t>(std::countr_zero(bits));
-  *slot = links_[kTimes + place].behind - kEnds;
-  return true;
+  return kTimes + word * 64 + static_cast<uint32_t>(std::countr_zero(bits));
+}
+
+bool UseQueue::Victim(const Look& look, uint32_t* slot) {
+  while (size_ > 0) {
+    const uint32_t list = ordinary_ > 0 ? LowestList() : kKept;
+    *slot = (list == kKept ? links_[kKept].before : links_[list].behind) - kEnds;
+    const std::optional<Entry> block = look(*slot);
+    if (block.has_value() &&
+        (list == kKept || (list == kFirstToGo ? block->fetched : list == ListOf(block->history)))) {
+      return true;
+    }
+    Remove(*slot);
+    if (block.has_value()) {
+      ++size_;
+      ++ordinary_;
+      AddByTime(*slot, block->history);
+    }
+  }
+  return false;
 }
 
 }  // namespace hipattn::offload

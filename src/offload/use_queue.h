@@ -16,15 +16,20 @@
 // When the texts of a step go round in more blocks than there are slots, every block may go shortly
 // before its turn. When few uses of a round were hits, most blocks that are fetched are therefore
 // the next to go, so that the others are there when their turn comes. Every step uses all kept
-// blocks, so where not even they fit the last one that was used goes, for the same reason.
+// blocks, so where not even they fit the last one that was fetched goes, for the same reason.
 //
-// Every call takes the same time whatever the number of slots.
+// A slot whose block is used stays where it is in the lists: uses are many, and what a list would
+// have to change lies far apart. Victim puts what was used since into its place when it meets it,
+// so it passes every slot at most once for each of its uses. All other calls take the same time
+// whatever the number of slots.
 #ifndef HIPATTN_OFFLOAD_USE_QUEUE_H_
 #define HIPATTN_OFFLOAD_USE_QUEUE_H_
 
 #include <array>
 #include <cstddef>
 #include <cstdint>
+#include <functional>
+#include <optional>
 #include <vector>
 
 namespace hipattn::offload {
@@ -37,21 +42,24 @@ class UseQueue {
   struct Entry {
     uint32_t history;  // what Use returned last for the slot's block; 0: it was never used
     bool kept;
-    bool fetched;  // its content came for the use that ends now
+    bool fetched;  // its content came for its last use
   };
+  // What is known of a slot in the queue now; nothing when it cannot be given up, and then it has
+  // left the queue.
+  using Look = std::function<std::optional<Entry>(uint32_t slot)>;
 
   UseQueue();
 
   // Numbers below num_slots may be added from now on.
   void Grow(uint32_t num_slots);
-  // The history of a block after one more use.
+  // The history of a block after one more use. Its slot may be in the queue, and stays there.
   uint32_t Use(const Entry& block);
   // REQUIRES: not in the queue.
   void Add(uint32_t slot, const Entry& block);
   // REQUIRES: in the queue.
   void Remove(uint32_t slot);
-  // False when nothing is in the queue.
-  bool Victim(uint32_t* slot) const;
+  // It stays in the queue. False when nothing is in the queue any more.
+  bool Victim(const Look& look, uint32_t* slot);
 
   // How much the block of a history was used: ticks from now to its time, negative for the past,
   // and the least for all that is out of reach.
@@ -77,6 +85,13 @@ class UseQueue {
 
   bool IsEmpty(uint32_t end) const { return links_[end].behind == end; }
   void Append(uint32_t end, uint32_t link);
+  // Of blocks with this history.
+  uint32_t ListOf(uint32_t history) const {
+    return kTimes + PlaceOf(now_ + static_cast<uint32_t>(Lead(history)));
+  }
+  void AddByTime(uint32_t slot, uint32_t history);
+  // The end of the lowest list that is not empty, of slots that are not kept.
+  uint32_t LowestList() const;
   enum class Outcome : uint8_t { kHit, kReturned, kCame };  // kReturned: it had been evicted
   void CountUse(Outcome outcome);
   void Tick();

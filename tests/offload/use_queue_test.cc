@@ -5,6 +5,8 @@
 #include <gtest/gtest.h>
 
 #include <algorithm>
+#include <numeric>
+#include <optional>
 #include <random>
 #include <vector>
 
@@ -17,28 +19,31 @@ constexpr uint32_t kNowhere = UINT32_MAX;
 class NumberCache {
  public:
   NumberCache(uint32_t num_slots, uint32_t num_blocks)
-      : slots_(num_blocks, kNowhere), histories_(num_blocks), blocks_(num_slots, kNowhere) {
+      : slots_(num_blocks, kNowhere), entries_(num_blocks), blocks_(num_slots, kNowhere) {
     queue_.Grow(num_slots);
   }
 
   // Whether it was there.
   bool Use(uint32_t block, bool kept = false) {
     const bool hit = slots_[block] != kNowhere;
-    if (hit) {
-      queue_.Remove(slots_[block]);
-    } else {
+    if (!hit) {
       const auto free = std::find(blocks_.begin(), blocks_.end(), kNowhere);
       auto slot = static_cast<uint32_t>(free - blocks_.begin());
       if (free == blocks_.end()) {
-        EXPECT_TRUE(queue_.Victim(&slot));
+        EXPECT_TRUE(
+            queue_.Victim([&](uint32_t queued) { return entries_[blocks_[queued]]; }, &slot));
         queue_.Remove(slot);
         slots_[blocks_[slot]] = kNowhere;
       }
       blocks_[slot] = block;
       slots_[block] = slot;
     }
-    histories_[block] = queue_.Use({histories_[block], kept, !hit});
-    queue_.Add(slots_[block], {histories_[block], kept, !hit});
+    UseQueue::Entry& entry = entries_[block];
+    entry = {entry.history, kept, !hit};
+    entry.history = queue_.Use(entry);
+    if (!hit) {
+      queue_.Add(slots_[block], entry);
+    }
     return hit;
   }
   // Hits of all of [begin, end) in turn.
@@ -55,7 +60,7 @@ class NumberCache {
  private:
   UseQueue queue_;
   std::vector<uint32_t> slots_;  // by block
-  std::vector<uint32_t> histories_;
+  std::vector<UseQueue::Entry> entries_;
   std::vector<uint32_t> blocks_;  // by slot
 };
 
@@ -163,48 +168,98 @@ TEST(UseQueueTest, RoundsThatFitAreAllHits) {
   }
 }
 
+// A slot that is used stays where it is, and one that is pinned until a search meets it.
 TEST(UseQueueTest, EverySlotComesOutOnceWhateverWentIn) {
   std::mt19937 random(7);
   constexpr uint32_t kSlots = 300;
   UseQueue queue;
   queue.Grow(kSlots);
-  std::vector<uint32_t> histories(kSlots);
-  std::vector<bool> in(kSlots), kept(kSlots);
+  std::vector<UseQueue::Entry> entries(kSlots);
+  std::vector<bool> in(kSlots), pinned(kSlots);
   uint32_t size = 0;
+  const UseQueue::Look look = [&](uint32_t slot) -> std::optional<UseQueue::Entry> {
+    EXPECT_TRUE(in[slot]);
+    if (pinned[slot]) {
+      in[slot] = false;
+      --size;
+      return std::nullopt;
+    }
+    return entries[slot];
+  };
+  const auto can_go = [&](uint32_t slot) { return in[slot] && !pinned[slot]; };
+  const auto can_go_first = [&](uint32_t slot) { return can_go(slot) && !entries[slot].kept; };
+  std::vector<uint32_t> all(kSlots);
+  std::iota(all.begin(), all.end(), 0U);
   for (int i = 0; i < 200000; ++i) {
     const uint32_t slot = static_cast<uint32_t>(random() % kSlots);
-    if (in[slot]) {
+    const auto choice = random() % 4;
+    if (!in[slot]) {
+      UseQueue::Entry& entry = entries[slot];
+      entry = {entry.history, random() % 8 == 0, random() % 16 != 0};
+      entry.history = random() % 50 == 0 ? 0 : queue.Use(entry);
+      queue.Add(slot, entry);
+      in[slot] = true;
+      pinned[slot] = false;
+      ++size;
+    } else if (choice == 0) {
       queue.Remove(slot);
       in[slot] = false;
       --size;
+    } else if (choice == 1) {
+      pinned[slot] = !pinned[slot];
     } else {
-      kept[slot] = random() % 8 == 0;
-      const UseQueue::Entry use = {histories[slot], kept[slot], random() % 16 != 0};
-      histories[slot] = random() % 50 == 0 ? 0 : queue.Use(use);
-      queue.Add(slot, {histories[slot], use.kept, use.fetched});
-      in[slot] = true;
-      ++size;
+      entries[slot].fetched = false;
+      entries[slot].history = queue.Use(entries[slot]);
     }
     ASSERT_EQ(queue.size(), size);
+    if (i % 4 != 0) {
+      continue;
+    }
+    const bool any = std::any_of(all.begin(), all.end(), can_go);
+    const bool ordinary = std::any_of(all.begin(), all.end(), can_go_first);
     uint32_t victim = 0;
-    ASSERT_EQ(queue.Victim(&victim), size > 0);
-    if (size > 0) {
-      ASSERT_TRUE(in[victim]);
-      if (kept[victim]) {
-        for (uint32_t other = 0; other < kSlots; ++other) {
-          ASSERT_TRUE(!in[other] || kept[other]);
-        }
+    ASSERT_EQ(queue.Victim(look, &victim), any);
+    ASSERT_EQ(queue.size(), size);
+    if (any) {
+      ASSERT_TRUE(can_go(victim));
+      ASSERT_EQ(entries[victim].kept, !ordinary);
+    }
+  }
+  while (queue.size() > 0) {
+    uint32_t victim = 0;
+    if (queue.Victim(look, &victim)) {
+      queue.Remove(victim);
+      in[victim] = false;
+      --size;
+    }
+  }
+  EXPECT_EQ(size, 0U);
+  EXPECT_TRUE(std::none_of(in.begin(), in.end(), [](bool is_in) { return is_in; }));
+}
+
+// Of slots used at different times the one whose count is least now, wherever its use found it.
+TEST(UseQueueTest, TheVictimIsTheSlotUsedLeastUpToNow) {
+  std::mt19937 random(3);
+  constexpr uint32_t kSlots = 200;
+  UseQueue queue;
+  queue.Grow(kSlots);
+  std::vector<UseQueue::Entry> entries(kSlots);
+  const UseQueue::Look look = [&](uint32_t slot) { return entries[slot]; };
+  for (uint32_t slot = 0; slot < kSlots; ++slot) {
+    entries[slot].history = queue.Use(entries[slot]);
+    queue.Add(slot, entries[slot]);
+  }
+  for (int i = 0; i < 20000; ++i) {
+    const auto slot = static_cast<uint32_t>(std::min(random() % kSlots, random() % kSlots));
+    entries[slot].history = queue.Use(entries[slot]);
+    if (i % 64 == 0) {
+      uint32_t victim = 0;
+      ASSERT_TRUE(queue.Victim(look, &victim));
+      for (uint32_t other = 0; other < kSlots; ++other) {
+        ASSERT_LE(queue.Lead(entries[victim].history), queue.Lead(entries[other].history));
       }
     }
   }
-  for (; size > 0; --size) {
-    uint32_t victim = 0;
-    ASSERT_TRUE(queue.Victim(&victim));
-    ASSERT_TRUE(in[victim]);
-    queue.Remove(victim);
-    in[victim] = false;
-  }
-  EXPECT_EQ(queue.size(), 0U);
 }
 
 }  // namespace
