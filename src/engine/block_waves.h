@@ -49,8 +49,11 @@ inline Result<bool> PinAll(std::span<const uint32_t> blocks, Use use, offload::B
 
 class Waves {
  public:
-  explicit Waves(EngineState& engine)
-      : waves_{Wave(engine.cache.get()), Wave(engine.cache.get())} {}
+  explicit Waves(EngineState& engine) : waves_{Wave(engine.cache.get()), Wave(engine.cache.get())} {
+    constexpr size_t kUsualCuts = 16;
+    cuts_.reserve(kUsualCuts);
+    marks_.reserve(kUsualCuts);
+  }
 
   // Cuts a job of `units` units into steps; one without units is a cut, too.
   void Add(uint32_t job, uint32_t units, uint32_t step) {

@@ -36,7 +36,9 @@ BlockCache::~BlockCache() {
 
 Result<uint32_t> BlockCache::Create() {
   if (free_ids_.empty()) {
-    free_ids_.reserve(records_.size() + 1);
+    if (free_ids_.capacity() <= records_.size()) {  // letting go must not need memory
+      free_ids_.reserve(2 * records_.size() + 1);
+    }
     records_.emplace_back();
     free_ids_.push_back(static_cast<uint32_t>(records_.size() - 1));
   }

@@ -41,7 +41,9 @@ Result<bool> BlockLease::Add(uint32_t block, Use use) {
     record.loading = true;
     ++num_placed_;
   }
-  num_writes_ += use == Use::kWrite ? 1 : 0;
+  if (placed || use == Use::kWrite) {
+    changed_.push_back(held_.size() - 1);
+  }
   cache_.Pin(block);
   return true;
 }
@@ -57,7 +59,9 @@ void BlockLease::Rewind(size_t size) {
   while (held_.size() > size) {
     const Held& held = held_.back();
     cache_.Unpin(held.block);
-    num_writes_ -= held.use == Use::kWrite ? 1 : 0;
+    if (held.placed || held.use == Use::kWrite) {
+      changed_.pop_back();
+    }
     if (held.placed) {
       --num_placed_;
       cache_.LeaveSlot(cache_.records_[held.block]);
@@ -66,15 +70,12 @@ void BlockLease::Rewind(size_t size) {
   }
 }
 
-std::span<const BlockLease::Held> BlockLease::Changed() const {
-  return num_placed_ + num_writes_ > 0 ? std::span<const Held>(held_) : std::span<const Held>();
-}
-
 Status BlockLease::Begin(BlockMover::Pace pace) {
   cache_.FinishDone();
   std::vector<BlockMover::Block>& missing = cache_.moving_;
   missing.clear();
-  for (const Held& held : Changed()) {
+  for (const size_t i : changed_) {
+    const Held& held = held_[i];
     BlockCache::Record& record = cache_.records_[held.block];
     if (held.placed && record.home_valid) {
       missing.push_back(cache_.PlacesOf(record));
@@ -102,15 +103,14 @@ Status BlockLease::Await() {
     HIPATTN_RETURN_IF_ERROR(cache_.mover_.Wait(&transfer_));
     Count(&cache_.fetch_wait_ns_, NsSince(begin));
   }
-  uint64_t hits = Changed().empty() ? held_.size() : 0;
-  for (const Held& held : Changed()) {
+  for (const size_t i : changed_) {
+    const Held& held = held_[i];
     BlockCache::Record& record = cache_.records_[held.block];
-    hits += held.placed || held.use == Use::kWrite ? 0 : 1;
     record.loading = record.loading && !held.placed;
     record.home_valid = record.home_valid && held.use == Use::kRead;
   }
   cache_.FinishRises(/*came=*/true, &rises_);
-  Count(&cache_.hits_, hits);
+  Count(&cache_.hits_, held_.size() - changed_.size());
   Count(&cache_.fetched_, num_fetched_);
   Count(&cache_.bytes_in_, num_fetched_ * cache_.slots_.block_bytes());
   num_fetched_ = 0;
@@ -143,7 +143,8 @@ void BlockLease::Clear() {
     }
   }
   held_.clear();
-  num_placed_ = num_writes_ = 0;
+  changed_.clear();
+  num_placed_ = 0;
   loaded_ = false;
 }
 

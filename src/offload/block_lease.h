@@ -10,9 +10,9 @@
 #include "offload/block_cache.h"
 
 #include <algorithm>
+#include <cassert>
 #include <cstddef>
 #include <cstdint>
-#include <span>
 #include <vector>
 
 namespace hipattn::offload {
@@ -61,8 +61,8 @@ class BlockLease {
     bool placed;  // this entry took the slot
   };
 
-  // All entries, or none where reading hits changes no state.
-  std::span<const Held> Changed() const;
+  // Add of a block that is read and has a slot; false, and nothing changed, when it has none.
+  bool AddHit(uint32_t block);
 
   // What adding and letting go touch of a block lies far apart, and ops push it out of the nearer
   // caches: it is asked for so many blocks ahead, all at once.
@@ -72,10 +72,10 @@ class BlockLease {
 
   BlockCache& cache_;
   std::vector<Held> held_;
+  std::vector<size_t> changed_;  // of held_: took a slot, or are written
   BlockMover::Transfer transfer_;
   std::vector<BlockCache::Rise> rises_;
   uint64_t num_placed_ = 0;
-  uint64_t num_writes_ = 0;
   uint64_t num_fetched_ = 0;  // by the transfer
   bool loaded_ = false;       // the content of all entries is there
 };
@@ -92,13 +92,27 @@ void BlockLease::Expect(size_t begin, size_t end, const BlockOf& block_of) const
   }
 }
 
+inline bool BlockLease::AddHit(uint32_t block) {
+  const BlockCache::Record& record = cache_.records_[block];
+  assert(BlockCache::IsValid(record));
+  if (record.slot == BlockCache::kNoSlot) {
+    return false;
+  }
+  held_.push_back({block, Use::kRead, /*placed=*/false});
+  ++cache_.uses_[record.slot].pins;
+  return true;
+}
+
 template <typename BlockOf>
 Result<bool> BlockLease::AddAll(size_t count, const BlockOf& block_of, Use use) {
+  if (held_.capacity() < held_.size() + count) {
+    held_.reserve(std::max(2 * held_.capacity(), 4 * count));  // others of this size will follow
+  }
   for (size_t begin = 0; begin < count; begin += kAhead) {
     const size_t end = std::min(begin + kAhead, count);
     Expect(begin, end, block_of);
     for (size_t i = begin; i < end; ++i) {
-      if (i > 0 && block_of(i) == block_of(i - 1)) {
+      if ((i > 0 && block_of(i) == block_of(i - 1)) || (use == Use::kRead && AddHit(block_of(i)))) {
         continue;
       }
       HIPATTN_ASSIGN_OR_RETURN(const bool fits, Add(block_of(i), use));
