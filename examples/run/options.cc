@@ -259,6 +259,8 @@ void AddProgramOptions(CLI::App& app, Options* o) {
       },
       "a folder and bytes of disk behind host memory, as /tmp:20G");
   app.add_option("--json", o->json, "write text, timings and statistics to this file");
+  app.add_option(
+      "--trace", o->trace, "write what the engine does and when to this file, for ui.perfetto.dev");
   app.add_flag("--dump-tokens", o->dump_tokens, "print the prompt's token numbers and stop");
   app.add_flag("--quiet", o->quiet, "no progress and no summary on stderr");
 }

@@ -68,6 +68,7 @@ struct Options {
   std::string disk_path;
 
   std::string json;
+  std::string trace;
   bool quiet = false;
   bool dump_tokens = false;
 };

@@ -66,6 +66,7 @@ Status Session::Start() {
   wanted.host_kv_bytes = options_.host_kv_bytes;
   wanted.disk_kv_bytes = options_.disk_kv_bytes;
   wanted.disk_path = options_.disk_path.empty() ? nullptr : options_.disk_path.c_str();
+  wanted.trace_path = options_.trace.empty() ? nullptr : options_.trace.c_str();
   if (options_.search == HIPATTN_SEARCH_STAGED || options_.search == HIPATTN_SEARCH_BEAM) {
     wanted.trained_tokens = static_cast<uint32_t>(model_.config.trained_tokens);
   }

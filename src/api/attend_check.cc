@@ -184,11 +184,11 @@ Status CheckAttend(const hipattn_engine_t& engine,
                    std::vector<engine::Sequence*>* sequences,
                    engine::AttendArgs* args) {
   hipattn_attend_args_t c = HIPATTN_ATTEND_ARGS_INIT;
-  HIPATTN_RETURN_IF_ERROR(ReadStruct("args",
-                                     given,
-                                     offsetof(hipattn_attend_args_t, sequences),
-                                     offsetof(hipattn_attend_args_t, num_external),
-                                     &c));
+  HIPATTN_RETURN_IF_ERROR(ReadStruct(
+      "args",
+      given,
+      {{offsetof(hipattn_attend_args_t, sequences), offsetof(hipattn_attend_args_t, num_external)}},
+      &c));
   const uint32_t num_layers = engine.shared->engine->options().num_layers;
   if (c.layer >= num_layers) {
     return InvalidArgument("layer is ", c.layer, ", the engine has ", num_layers);

@@ -34,8 +34,9 @@ Result<engine::EngineOptions> ReadEngineOptions(const hipattn_engine_options_t* 
   hipattn_engine_options_t c = HIPATTN_ENGINE_OPTIONS_INIT;
   HIPATTN_RETURN_IF_ERROR(ReadStruct("options",
                                      given,
-                                     offsetof(hipattn_engine_options_t, rope_inv_freq),
-                                     offsetof(hipattn_engine_options_t, first_q_head),
+                                     {{offsetof(hipattn_engine_options_t, rope_inv_freq),
+                                       offsetof(hipattn_engine_options_t, first_q_head)},
+                                      {offsetof(hipattn_engine_options_t, trace_path), sizeof(c)}},
                                      &c));
   if (c.reserved != 0) {
     return InvalidArgument("reserved is ", c.reserved, ", must be 0");
@@ -43,6 +44,9 @@ Result<engine::EngineOptions> ReadEngineOptions(const hipattn_engine_options_t* 
   HIPATTN_RETURN_IF_ERROR(CheckNoString("pool_endpoints", c.pool_endpoints));
   if (c.pool_key != nullptr) {  // a secret: its value is not repeated
     return Unsupported("pool_key is given: not in this release, must be NULL");
+  }
+  if (c.trace_path != nullptr && *c.trace_path == '\0') {
+    return InvalidArgument("trace_path is \"\", must name a file or be NULL");
   }
   engine::EngineOptions options;
   options.device = static_cast<engine::DeviceKind>(c.device);
@@ -69,6 +73,7 @@ Result<engine::EngineOptions> ReadEngineOptions(const hipattn_engine_options_t* 
   options.log = {c.log, c.log_user_data};
   options.first_q_head = c.first_q_head;
   options.model_q_heads = c.model_q_heads;
+  options.trace_path = c.trace_path == nullptr ? "" : c.trace_path;
   return options;
 }
 
@@ -79,7 +84,7 @@ Result<engine::AttentionOptions> ReadAttentionOptions(const char* name,
     return options;
   }
   hipattn_attention_options_t c = HIPATTN_ATTENTION_OPTIONS_INIT;
-  HIPATTN_RETURN_IF_ERROR(ReadStruct(name, given, 0, 0, &c));
+  HIPATTN_RETURN_IF_ERROR(ReadStruct(name, given, {}, &c));
   options.decode_mode = c.decode_mode;
   options.search = c.search;
   options.scorer = c.scorer;
@@ -129,6 +134,7 @@ void WriteEngineOptions(const engine::EngineOptions& options, hipattn_engine_opt
   c.log_user_data = options.log.user_data;
   c.first_q_head = options.first_q_head;
   c.model_q_heads = options.model_q_heads;
+  c.trace_path = options.trace_path.empty() ? nullptr : options.trace_path.c_str();
   WriteStruct(c, to);
 }
 

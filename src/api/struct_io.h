@@ -11,6 +11,7 @@
 #include <cstddef>
 #include <cstdint>
 #include <cstring>
+#include <initializer_list>
 
 namespace hipattn::api {
 
@@ -37,12 +38,18 @@ inline Status CheckStructSize(const char* name, const void* from) {
   return Status::Ok();
 }
 
+// Neighbouring fields of 8 bytes: from the offset of the first to the end of the last.
+struct WideFields {
+  size_t begin, end;
+};
+
 // Copies what both sides know of `from` into *to, zeros the rest. Fields are 4 or 8 bytes long and
-// struct_size is a multiple of 4, so it can cut one in two, one of the 8-byte fields, which start
-// at multiples of 8 from `wide_begin` to `wide_end`: that one is 0.
+// struct_size is a multiple of 4, so it can cut one in two, one of the `wide` ones: that one is 0.
 template <typename Struct>
-Status ReadStruct(
-    const char* name, const Struct* from, size_t wide_begin, size_t wide_end, Struct* to) {
+Status ReadStruct(const char* name,
+                  const Struct* from,
+                  std::initializer_list<WideFields> wide,
+                  Struct* to) {
   HIPATTN_RETURN_IF_ERROR(CheckStructSize(name, from));
   const size_t given = from->struct_size;
   const auto* bytes = reinterpret_cast<const unsigned char*>(from);
@@ -57,8 +64,10 @@ Status ReadStruct(
     }
   }
   size_t known = given < sizeof(Struct) ? given : sizeof(Struct);
-  if (known % 8 != 0 && known >= wide_begin && known < wide_end) {
-    known -= 4;
+  for (const WideFields& fields : wide) {
+    if (known % 8 != 0 && known >= fields.begin && known < fields.end) {
+      known -= 4;
+    }
   }
   std::memset(to, 0, sizeof(Struct));
   std::memcpy(to, from, known);

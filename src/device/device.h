@@ -33,9 +33,11 @@
 #include "device/host_memory.h"
 #include "device/ops.h"
 
+#include <chrono>
 #include <cstddef>
 #include <cstdint>
 #include <cstring>
+#include <functional>
 #include <span>
 #include <type_traits>
 #include <utility>
@@ -187,6 +189,18 @@ class Device {
   virtual Status Sync(Ticket ticket) = 0;
   // Later work of `stream` waits for the ticket; does not block the host.
   virtual Status Wait(StreamId stream, Ticket ticket) = 0;
+
+  // The time by which streams run, in ns from some point on: the host's, or a simulated clock's.
+  virtual int64_t Now() {
+    return std::chrono::duration_cast<std::chrono::nanoseconds>(
+               std::chrono::steady_clock::now().time_since_epoch())
+        .count();
+  }
+  // Calls told(the time by Now()) when everything that was submitted to `stream` is complete, on
+  // any thread, maybe before this returns; behind a fault perhaps never. It takes no time of the
+  // stream, and must not call the device. For traces.
+  using Told = std::function<void(int64_t now_ns)>;
+  virtual Status Tell(StreamId stream, Told told) = 0;
 
   // Submits an op of ops(): Launch(stream, ops().sparse_decode, params).
   template <typename Params>

@@ -127,6 +127,7 @@ Status MakeRoom(Call& call) {
 
 Status Append(Call& call) {
   EngineState& engine = call.engine;
+  const offload::TraceSpan span(engine.trace.get(), "append");
   const EngineOptions& options = call.options();
   const uint64_t row_elements = uint64_t{options.num_kv_heads} * options.head_dim;
   Scratch<device::AppendJob>& jobs = engine.scratch.append_jobs;
@@ -283,12 +284,33 @@ Status LoadQ(Call* call) {
   return Status::Ok();
 }
 
+// Counts since the last reset, as hipattn_stats_t has them.
+void TraceCounts(const EngineState& engine) {
+  if (engine.trace == nullptr) {
+    return;
+  }
+  const offload::Trace::Arg bytes[] = {{"device", engine.budget.used()},
+                                       {"host", engine.host_budget.used()}};
+  engine.trace->Count("bytes", bytes);
+  if (engine.cache != nullptr) {
+    const offload::CacheCounts counts = engine.cache->counts();
+    const offload::Trace::Arg blocks[] = {
+        {"hit", counts.hits}, {"fetched", counts.fetched}, {"evicted", counts.evicted}};
+    engine.trace->Count("blocks", blocks);
+  }
+}
+
+Status UpdateIndex(Call& call) {
+  const offload::TraceSpan span(call.engine.trace.get(), "index");
+  HIPATTN_RETURN_IF_ERROR(UpdateTrees(call));
+  return UpdateSketches(call);
+}
+
 Status Execute(Call* call) {
   HIPATTN_RETURN_IF_ERROR(MakeRoom(*call));
   call->touched = true;
   HIPATTN_RETURN_IF_ERROR(Append(*call));
-  HIPATTN_RETURN_IF_ERROR(UpdateTrees(*call));
-  HIPATTN_RETURN_IF_ERROR(UpdateSketches(*call));
+  HIPATTN_RETURN_IF_ERROR(UpdateIndex(*call));
   HIPATTN_RETURN_IF_ERROR(call->CheckCancelled());
   if (call->args.q == nullptr) {
     return Status::Ok();
@@ -384,6 +406,7 @@ class Attempt {
 }  // namespace
 
 Status CopyPieces(EngineState& engine, std::span<const device::CopyPiece> pieces) {
+  const offload::TraceSpan span(engine.trace.get(), "copy");
   Result<device::Ticket> ticket = engine.device->Copy(0, pieces);
   HIPATTN_RETURN_IF_ERROR(ticket.status());
   return engine.device->Sync(*ticket);
@@ -391,12 +414,17 @@ Status CopyPieces(EngineState& engine, std::span<const device::CopyPiece> pieces
 
 Status RunAttend(EngineState& engine, const AttendArgs& args) {
   Call call{engine, args, {}};
+  offload::TraceSpan span(engine.trace.get(), "attend");
   HIPATTN_RETURN_IF_ERROR(PrepareParts(&call));
+  span.Set("layer", args.layer);
+  span.Set("tokens", call.num_rows);
+  span.Set("texts", call.parts.size());
   engine.cancelled.store(false, std::memory_order_relaxed);
   Attempt attempt(&call);
   HIPATTN_RETURN_IF_ERROR(Execute(&call));
   attempt.Succeed();
   Commit(call);
+  TraceCounts(engine);
   return Status::Ok();
 }
 

@@ -58,6 +58,8 @@ Status RowAudit::Run(const std::vector<uint32_t>& heads) {
     return Status::Ok();
   }
   const Timer timer(&call_.stats.search_ns);
+  offload::TraceSpan span(engine_.trace.get(), "audit");
+  span.Set("heads", heads.size());
   HIPATTN_RETURN_IF_ERROR(call_.CheckCancelled());
   std::vector<AuditScratch>& scratch = engine_.scratch.audits;
   if (scratch.size() < heads.size()) {

@@ -49,7 +49,8 @@ inline Result<bool> PinAll(std::span<const uint32_t> blocks, Use use, offload::B
 
 class Waves {
  public:
-  explicit Waves(EngineState& engine) : waves_{Wave(engine.cache.get()), Wave(engine.cache.get())} {
+  explicit Waves(EngineState& engine)
+      : trace_(engine.trace.get()), waves_{Wave(engine.cache.get()), Wave(engine.cache.get())} {
     constexpr size_t kUsualCuts = 16;
     cuts_.reserve(kUsualCuts);
     marks_.reserve(kUsualCuts);
@@ -119,6 +120,7 @@ class Waves {
   // Takes the cuts that fit, and begins to fetch what they miss.
   template <typename Pin>
   Status Fill(const Pin& pin, bool alone, Wave* wave) {
+    offload::TraceSpan span(trace_, "pin");
     offload::BlockLease& lease = wave->lease;
     const size_t first = next_;
     marks_.clear();
@@ -138,6 +140,8 @@ class Waves {
       }
     }
     marks_.push_back(lease.size());
+    span.Set("blocks", lease.size());
+    span.Set("missing", lease.num_placed());
     const auto is_early = [&](size_t i) {
       return alone && cuts_[i].whole && !lease.Misses(marks_[i - first], marks_[i - first + 1]);
     };
@@ -162,6 +166,7 @@ class Waves {
 
   static constexpr size_t kWaves = 4;  // that would fill the room
 
+  offload::Trace* const trace_;
   Wave waves_[2];
   uint32_t now_ = 0;  // that is computed next; what the other one was given comes behind it
   std::vector<Cut> cuts_;

@@ -8,6 +8,7 @@
 
 #include "core/mask/prefill_shape.h"
 #include "device/parallel_tasks.h"
+#include "engine/op_names.h"
 #include "engine/state.h"
 
 #include <chrono>
@@ -134,6 +135,7 @@ Status SearchTasks(EngineState& engine, bool reads_keys, size_t count, const Bod
 // Submits an op and waits for it: what the host reads next, the op has written.
 template <typename Params>
 Status LaunchAndSync(EngineState& engine, device::Op<Params> op, const Params& params) {
+  const offload::TraceSpan span(engine.trace.get(), OpName<Params>());
   HIPATTN_ASSIGN_OR_RETURN(const device::Ticket ticket, engine.device->Launch(0, op, params));
   return engine.device->Sync(ticket);
 }

@@ -173,6 +173,7 @@ Status Wave::SelectAll(std::vector<Task>& tasks) {
     return Status::Ok();
   }
   const Timer timer(&call_.stats.search_ns);
+  const offload::TraceSpan span(engine_.trace.get(), "select");
   for (const Task& task : tasks) {
     if (task.row->searches) {
       HIPATTN_RETURN_IF_ERROR(PlaceSketches(&call_, *task.row->part, task.kv_head));
@@ -205,6 +206,8 @@ Status Wave::SelectOne(Task* task) {
         picks, picks + count, std::back_inserter(head.leaves), [](int32_t b) { return b >= 0; });
     head.leaf_tokens = call_.options().block_tokens;
   } else if (row.searches) {
+    offload::TraceSpan span(engine_.trace.get(), "search");
+    span.Set("kv_head", task->kv_head);
     const bool scans =
         task->scans || row.part->sequence->audits.at(call_.args.layer, task->kv_head).scanned;
     const SelectContext context = {engine_, *row.part->sequence, call_.args.layer, false, scans};
@@ -224,6 +227,8 @@ Status Wave::SelectOne(Task* task) {
                                   : ResumeStaged(context, query, row.stage, &head, &task->read));
     }
   }
+  offload::TraceSpan span(engine_.trace.get(), "plan");
+  span.Set("kv_head", task->kv_head);
   return PlanList(engine_,
                   *row.part->sequence,
                   {row.partition, row.partition, row.part->layer->anchor, row.pos},
@@ -233,6 +238,7 @@ Status Wave::SelectOne(Task* task) {
 
 Status Wave::AttendAll(const std::vector<Task>& tasks) {
   const Timer timer(&call_.stats.attend_ns);
+  const offload::TraceSpan span(engine_.trace.get(), "decode");
   HIPATTN_RETURN_IF_ERROR(AttendStored(tasks));
   HIPATTN_RETURN_IF_ERROR(AttendRotated(tasks));
   // The step's lse is kept beside the caller's.

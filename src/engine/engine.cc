@@ -70,11 +70,14 @@ Status MakeTiers(EngineState& state) {
                                                         offload::BlockBytes(geometry)));
     state.logger.Info(StrCat("disk tier in \"", o.disk_path, "\": ", state.disk->transport()));
   }
-  state.cache = std::make_unique<offload::BlockCache>(
-      state.device.get(),
-      offload::BlockCache::Tiers{
-          &state.budget, &state.home_budget, state.disk.get(), &state.logger, PinnedByIndex(o)},
-      geometry);
+  state.cache = std::make_unique<offload::BlockCache>(state.device.get(),
+                                                      offload::BlockCache::Tiers{&state.budget,
+                                                                                 &state.home_budget,
+                                                                                 state.disk.get(),
+                                                                                 &state.logger,
+                                                                                 PinnedByIndex(o),
+                                                                                 state.trace.get()},
+                                                      geometry);
   state.copies.SetCache(state.cache.get());
   state.lender.Set(&state.budget, state.cache.get(), &state.copies);
   return Status::Ok();
@@ -116,6 +119,12 @@ Result<std::shared_ptr<Engine>> Engine::CreateOn(std::unique_ptr<device::Device>
   }
   auto state = std::make_unique<EngineState>(chosen, std::move(device));
   state->host_ops = &HostOps(*state->device);
+  if (!chosen.trace_path.empty()) {
+    HIPATTN_ASSIGN_OR_RETURN(
+        state->trace,
+        offload::Trace::Open(
+            &offload::SystemFileCalls(), state->device.get(), chosen.trace_path, &state->logger));
+  }
   HIPATTN_RETURN_IF_ERROR(SetRope(*state));
   HIPATTN_RETURN_IF_ERROR(MakeTiers(*state));
   state->logger.Info(StrCat("engine on ",
@@ -171,6 +180,7 @@ void Engine::Cancel() {
 }
 
 Status Engine::Synchronize() {
+  const offload::TraceSpan span(state_->trace.get(), "synchronize");
   Status home = state_->cache == nullptr ? Status::Ok() : state_->cache->FinishWriteBacks();
   Status synced = state_->device->Sync(state_->device->Everything());
   return synced.ok() ? home : synced;

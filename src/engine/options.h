@@ -52,6 +52,7 @@ struct EngineOptions {
   std::vector<float> rope_inv_freq;  // given by the caller; empty = from rope_theta
   uint64_t device_kv_bytes = 0, host_kv_bytes = 0, disk_kv_bytes = 0;
   std::string disk_path, pool_endpoints;
+  std::string trace_path;  // empty = no trace
   LogSink log;
   uint32_t first_q_head = 0, model_q_heads = 0;
 

@@ -194,6 +194,9 @@ Status RunPart(Call* call, const Part& part) {
 }  // namespace
 
 Status RunPrefill(Call* call) {
+  const bool prefills =
+      std::any_of(call->parts.begin(), call->parts.end(), [](const Part& p) { return !p.decode; });
+  const offload::TraceSpan span(prefills ? call->engine.trace.get() : nullptr, "prefill");
   HIPATTN_RETURN_IF_ERROR(RunDense(*call));
   for (const Part& part : call->parts) {
     HIPATTN_RETURN_IF_ERROR(RunPart(call, part));

@@ -137,6 +137,7 @@ Status SaveSnapshot(EngineState& engine,
                     SequenceState* sequence,
                     const std::string& path,
                     std::span<const std::byte> fingerprint) {
+  const offload::TraceSpan span(engine.trace.get(), "save");
   HIPATTN_RETURN_IF_ERROR(MakeEstimates(engine, sequence));
   const ExtentMap map = MapOf(engine.options);
   const std::vector<std::byte> state = WriteState(engine.options, *sequence, fingerprint);
@@ -167,6 +168,7 @@ Result<std::unique_ptr<Sequence>> LoadSnapshot(EngineState& engine,
                                                const std::string& path,
                                                std::span<const std::byte> fingerprint,
                                                const CreateSequence& create) {
+  const offload::TraceSpan span(engine.trace.get(), "load");
   const ExtentMap map = MapOf(engine.options);
   // Until the geometry is known to be this engine's, extents have numbers only.
   uint32_t known_extents = 1;

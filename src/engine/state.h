@@ -27,6 +27,7 @@
 #include "offload/block_cache.h"
 #include "offload/memory_budget.h"
 #include "offload/slot_pool.h"
+#include "offload/trace.h"
 
 #include <atomic>
 #include <memory>
@@ -237,6 +238,7 @@ struct EngineState {
 
   EngineOptions options;
   Logger logger;
+  std::unique_ptr<offload::Trace> trace;  // nullptr without; the device's streams write to it, too
   std::unique_ptr<device::Device> device;
   offload::MemoryBudget budget;
   offload::MemoryBudget host_budget;

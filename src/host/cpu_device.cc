@@ -92,6 +92,17 @@ class CpuDevice : public device::Device {
     return streams_.Wait(stream, ticket);
   }
 
+  Status Tell(device::StreamId stream, Told told) override {
+    if (streams_.in_place(stream)) {
+      return streams_.RunInPlace([&] { told(Now()); }).status();
+    }
+    const auto tell = [this, kept = std::move(told)] {
+      kept(Now());
+      return Status::Ok();
+    };
+    return streams_.Push(stream, tell).status();
+  }
+
   Result<device::Ticket> Submit(device::StreamId stream,
                                 const device::Submission& submission) override {
     const device::OpContext context = {executor_.get(), nullptr};

@@ -26,7 +26,7 @@ BlockCache::BlockCache(device::Device* device, const Tiers& tiers, const SlotGeo
               kHostSlabBytes,
               kBlockRecordBytes,
               tiers.pinned_beside + BlockMover::StagingBytes(BlockBytes(geometry))}),
-      mover_(device, tiers.disk, slots_.block_bytes()) {
+      mover_(device, tiers.disk, slots_.block_bytes(), tiers.trace) {
   device_budget_->SetLender(this);
 }
 

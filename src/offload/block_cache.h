@@ -88,6 +88,7 @@ class BlockCache final : public BudgetLender {
     DiskStore* disk;             // or nullptr
     Logger* log = nullptr;       // or nullptr
     uint64_t pinned_beside = 0;  // of what the device pins, left to others
+    Trace* trace = nullptr;      // or nullptr
   };
 
   // All outlive it. The cache lends to the device's budget.

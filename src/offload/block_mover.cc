@@ -2,8 +2,11 @@
 // SPDX-FileCopyrightText: The hipattn authors
 #include "offload/block_mover.h"
 
+#include "base/bad_alloc.h"
+
 #include <algorithm>
 #include <cstring>
+#include <memory>
 #include <utility>
 
 namespace hipattn::offload {
@@ -31,11 +34,20 @@ void AddPiece(std::byte* dst,
 
 }  // namespace
 
-BlockMover::BlockMover(device::Device* device, DiskStore* disk, uint64_t block_bytes)
+BlockMover::BlockMover(device::Device* device, DiskStore* disk, uint64_t block_bytes, Trace* trace)
     : device_(device),
       disk_(disk),
       block_bytes_(block_bytes),
-      beside_bytes_(device->capabilities().runs_in_place ? kInPlaceBytes : 0) {}
+      beside_bytes_(device->capabilities().runs_in_place ? kInPlaceBytes : 0),
+      trace_(trace) {
+  if (trace_ != nullptr) {
+    copies_track_ = trace_->AddTrack("stream 0: copies of blocks");
+    back_.stream_track = trace_->AddTrack("stream of fetches");
+    home_.stream_track = trace_->AddTrack("stream of write-backs");
+    back_.thread_track = trace_->AddTrack("thread of staged fetches");
+    home_.thread_track = trace_->AddTrack("thread of staged write-backs");
+  }
+}
 
 // The threads end first: their jobs copy on the streams, too. An error has nobody left to tell.
 BlockMover::~BlockMover() {
@@ -81,9 +93,48 @@ Status BlockMover::Begin(std::span<const Block> blocks, Way way, Pace pace, Tran
     if (pace == Pace::kBeside && bytes >= beside_bytes_) {
       HIPATTN_ASSIGN_OR_RETURN(stream, StreamOf(lane(way)));
     }
-    HIPATTN_ASSIGN_OR_RETURN(transfer->copied, device_->Copy(stream, pieces_));
+    HIPATTN_ASSIGN_OR_RETURN(transfer->copied, Copy(stream, pieces_, way, bytes / block_bytes_));
   }
   return Status::Ok();
+}
+
+Trace::Track BlockMover::TrackOf(device::StreamId stream, Way way) const {
+  if (stream != 0) {
+    return way == Way::kHome ? home_.stream_track : back_.stream_track;
+  }
+  return device_->capabilities().runs_in_place ? Trace::kThisThread : copies_track_;
+}
+
+// A trace that the device does not tell goes without: what is wrong comes with the copy.
+Result<device::Ticket> BlockMover::Copy(device::StreamId stream,
+                                        std::span<const device::CopyPiece> pieces,
+                                        Way way,
+                                        uint64_t num_blocks) {
+  if (trace_ == nullptr) {
+    return device_->Copy(stream, pieces);
+  }
+  // The caller and the way's thread use one stream: their copies lie one behind the other on its
+  // track when nothing comes between a copy and its two times.
+  std::unique_lock<std::mutex> lock(lane(way).traced, std::defer_lock);
+  if (stream != 0) {
+    lock.lock();
+  }
+  const auto begin_ns = std::make_shared<int64_t>(0);
+  const device::Device::Told told = [trace = trace_,
+                                     begin_ns,
+                                     track = TrackOf(stream, way),
+                                     name = way == Way::kHome ? "write back" : "fetch",
+                                     num_blocks,
+                                     bytes = num_blocks * block_bytes_](int64_t end_ns) {
+    const Trace::Arg args[] = {{"blocks", num_blocks}, {"bytes", bytes}};
+    trace->Add(track, name, *begin_ns, end_ns, args);
+  };
+  const Status begun = device_->Tell(stream, [begin_ns](int64_t now_ns) { *begin_ns = now_ns; });
+  Result<device::Ticket> copied = device_->Copy(stream, pieces);
+  if (begun.ok() && copied.ok()) {
+    static_cast<void>(CatchBadAlloc([&] { return device_->Tell(stream, told); }));
+  }
+  return copied;
 }
 
 Status BlockMover::MakeStaging(Lane& lane) {
@@ -115,7 +166,7 @@ Status BlockMover::BeginLowering(std::vector<DiskSource> blocks, Transfer* trans
   transfer->way = Way::kHome;
   HIPATTN_ASSIGN_OR_RETURN(
       transfer->staged_job,
-      home_.thread.Push([this, kept = std::move(blocks)] { return disk_->Write(kept); }));
+      home_.thread.Push([this, kept = std::move(blocks)] { return WriteDisk(home_, kept); }));
   return Status::Ok();
 }
 
@@ -127,15 +178,16 @@ Status BlockMover::MoveStaged(std::span<const Block> blocks, Way way) {
   for (size_t done = 0; done < blocks.size() && moved.ok(); done += kHalfBlocks, turn = 1 - turn) {
     Half& half = halves[turn];
     // What was in this half has left it.
-    moved = way == Way::kHome ? Arrive(&half) : device_->Sync(half.copied);
+    moved = way == Way::kHome ? Arrive(used, &half) : device_->Sync(half.copied);
     half.blocks = blocks.subspan(done, std::min<size_t>(blocks.size() - done, kHalfBlocks));
     if (moved.ok()) {
-      moved = way == Way::kHome ? Leave(used.stream, &half) : Fetch(used.stream, &half);
+      moved = way == Way::kHome ? Leave(used, &half) : Fetch(used, &half);
     }
   }
   // The older half first. After an error the copies still end before anybody hears of it.
   for (Half* half : {&halves[turn], &halves[1 - turn]}) {
-    Status ended = way == Way::kHome && moved.ok() ? Arrive(half) : device_->Sync(half->copied);
+    Status ended =
+        way == Way::kHome && moved.ok() ? Arrive(used, half) : device_->Sync(half->copied);
     if (moved.ok()) {
       moved = std::move(ended);
     }
@@ -144,7 +196,7 @@ Status BlockMover::MoveStaged(std::span<const Block> blocks, Way way) {
 }
 
 // From their homes into the half, and off to their slots; and up, what rises.
-Status BlockMover::Fetch(device::StreamId stream, Half* half) {
+Status BlockMover::Fetch(const Lane& used, Half* half) {
   std::vector<device::CopyPiece> pieces;
   std::vector<DiskTarget> targets;
   for (size_t i = 0; i < half->blocks.size(); ++i) {
@@ -158,9 +210,10 @@ Status BlockMover::Fetch(device::StreamId stream, Half* half) {
     AddPiece(block.slot, staged, block_bytes_, &pieces);
   }
   if (!targets.empty()) {
-    HIPATTN_RETURN_IF_ERROR(disk_->Read(targets));
+    HIPATTN_RETURN_IF_ERROR(ReadDisk(used, targets));
   }
-  HIPATTN_ASSIGN_OR_RETURN(half->copied, device_->Copy(stream, pieces));
+  HIPATTN_ASSIGN_OR_RETURN(half->copied,
+                           Copy(used.stream, pieces, Way::kBack, half->blocks.size()));
   for (size_t i = 0; i < half->blocks.size(); ++i) {
     if (half->blocks[i].up != nullptr) {
       std::memcpy(half->blocks[i].up, half->data + i * block_bytes_, block_bytes_);
@@ -170,17 +223,18 @@ Status BlockMover::Fetch(device::StreamId stream, Half* half) {
 }
 
 // From their slots off into the half.
-Status BlockMover::Leave(device::StreamId stream, Half* half) {
+Status BlockMover::Leave(const Lane& used, Half* half) {
   std::vector<device::CopyPiece> pieces;
   for (size_t i = 0; i < half->blocks.size(); ++i) {
     AddPiece(half->data + i * block_bytes_, half->blocks[i].slot, block_bytes_, &pieces);
   }
-  HIPATTN_ASSIGN_OR_RETURN(half->copied, device_->Copy(stream, pieces));
+  HIPATTN_ASSIGN_OR_RETURN(half->copied,
+                           Copy(used.stream, pieces, Way::kHome, half->blocks.size()));
   return Status::Ok();
 }
 
 // What left arrives at home.
-Status BlockMover::Arrive(Half* half) {
+Status BlockMover::Arrive(const Lane& used, Half* half) {
   HIPATTN_RETURN_IF_ERROR(device_->Sync(half->copied));
   std::vector<DiskSource> sources;
   for (size_t i = 0; i < half->blocks.size(); ++i) {
@@ -193,7 +247,21 @@ Status BlockMover::Arrive(Half* half) {
     }
   }
   half->blocks = {};
-  return sources.empty() ? Status::Ok() : disk_->Write(sources);
+  return sources.empty() ? Status::Ok() : WriteDisk(used, sources);
+}
+
+Status BlockMover::ReadDisk(const Lane& used, std::span<const DiskTarget> targets) {
+  TraceSpan span(trace_, "read from disk", used.thread_track);
+  span.Set("blocks", targets.size());
+  span.Set("bytes", targets.size() * block_bytes_);
+  return disk_->Read(targets);
+}
+
+Status BlockMover::WriteDisk(const Lane& used, std::span<const DiskSource> sources) {
+  TraceSpan span(trace_, "write to disk", used.thread_track);
+  span.Set("blocks", sources.size());
+  span.Set("bytes", sources.size() * block_bytes_);
+  return disk_->Write(sources);
 }
 
 bool BlockMover::Done(const Transfer& transfer) {
@@ -202,6 +270,8 @@ bool BlockMover::Done(const Transfer& transfer) {
 }
 
 Status BlockMover::Wait(Transfer* transfer) {
+  const TraceSpan span(trace_ == nullptr || Done(*transfer) ? nullptr : trace_,
+                       transfer->way == Way::kHome ? "wait for write-back" : "wait for fetch");
   Status moved = transfer->staged_job == 0 ? Status::Ok()
                                            : lane(transfer->way).thread.Wait(transfer->staged_job);
   Status copied = device_->Sync(transfer->copied);

@@ -14,9 +14,11 @@
 #include "offload/disk_store.h"
 #include "offload/host_slab.h"
 #include "offload/job_thread.h"
+#include "offload/trace.h"
 
 #include <cstddef>
 #include <cstdint>
+#include <mutex>
 #include <span>
 #include <vector>
 
@@ -50,8 +52,8 @@ class BlockMover {
     return 2 * kStagingBlocks * block_bytes;
   }
 
-  // Both outlive it; `disk` may be nullptr.
-  BlockMover(device::Device* device, DiskStore* disk, uint64_t block_bytes);
+  // All outlive it; `disk` and `trace` may be nullptr.
+  BlockMover(device::Device* device, DiskStore* disk, uint64_t block_bytes, Trace* trace);
   // Waits for everything.
   ~BlockMover();
 
@@ -74,8 +76,10 @@ class BlockMover {
   struct Lane {
     bool has_stream = false;
     device::StreamId stream = 0;
-    HostSlab staging;  // of kStagingBlocks
-    JobThread thread;  // goes first: its last job needs the rest
+    Trace::Track stream_track = 0, thread_track = 0;
+    std::mutex traced;  // one traced copy is submitted at a time
+    HostSlab staging;   // of kStagingBlocks
+    JobThread thread;   // goes first: its last job needs the rest
   };
   static constexpr uint32_t kHalfBlocks = kStagingBlocks / 2;
   // A half of the staging memory, and what is on its way to or from it.
@@ -91,14 +95,24 @@ class BlockMover {
   Status PushStagedJob(std::vector<Block> blocks, Way way, Transfer* transfer);
   // On the way's thread.
   Status MoveStaged(std::span<const Block> blocks, Way way);
-  Status Fetch(device::StreamId stream, Half* half);
-  Status Leave(device::StreamId stream, Half* half);
-  Status Arrive(Half* half);
+  Status Fetch(const Lane& used, Half* half);
+  Status Leave(const Lane& used, Half* half);
+  Status Arrive(const Lane& used, Half* half);
+  Status ReadDisk(const Lane& used, std::span<const DiskTarget> targets);
+  Status WriteDisk(const Lane& used, std::span<const DiskSource> sources);
+  // A copy of blocks, which the trace sees while it travels.
+  Result<device::Ticket> Copy(device::StreamId stream,
+                              std::span<const device::CopyPiece> pieces,
+                              Way way,
+                              uint64_t num_blocks);
+  Trace::Track TrackOf(device::StreamId stream, Way way) const;
 
   device::Device* const device_;
   DiskStore* const disk_;
   const uint64_t block_bytes_;
   const uint64_t beside_bytes_;  // smaller copies are not worth a stream of their own
+  Trace* const trace_;
+  Trace::Track copies_track_ = 0;  // of copies that go with the ops
   std::vector<device::CopyPiece> pieces_;
   Lane home_, back_;
 };

@@ -15,7 +15,7 @@ namespace {
 #define HIPATTN_EXPECT_OFFSET(type, field, offset) \
   static_assert(offsetof(type, field) == (offset), #type "." #field " moved")
 
-static_assert(sizeof(hipattn_engine_options_t) == 152);
+static_assert(sizeof(hipattn_engine_options_t) == 160);
 HIPATTN_EXPECT_OFFSET(hipattn_engine_options_t, struct_size, 0);
 HIPATTN_EXPECT_OFFSET(hipattn_engine_options_t, device, 4);
 HIPATTN_EXPECT_OFFSET(hipattn_engine_options_t, device_index, 8);
@@ -45,6 +45,7 @@ HIPATTN_EXPECT_OFFSET(hipattn_engine_options_t, log, 128);
 HIPATTN_EXPECT_OFFSET(hipattn_engine_options_t, log_user_data, 136);
 HIPATTN_EXPECT_OFFSET(hipattn_engine_options_t, first_q_head, 144);
 HIPATTN_EXPECT_OFFSET(hipattn_engine_options_t, model_q_heads, 148);
+HIPATTN_EXPECT_OFFSET(hipattn_engine_options_t, trace_path, 152);
 
 static_assert(sizeof(hipattn_memory_need_t) == 56);
 HIPATTN_EXPECT_OFFSET(hipattn_memory_need_t, struct_size, 0);

@@ -30,7 +30,7 @@ struct EngineCase {
 const EngineCase kEngineCases[] = {
     {"struct_size is 0", HIPATTN_INVALID_ARGUMENT, [](Engine& o) { o.struct_size = 0; }},
     {"struct_size is 4", HIPATTN_INVALID_ARGUMENT, [](Engine& o) { o.struct_size = 4; }},
-    {"struct_size is 151", HIPATTN_INVALID_ARGUMENT, [](Engine& o) { o.struct_size -= 1; }},
+    {"struct_size is 159", HIPATTN_INVALID_ARGUMENT, [](Engine& o) { o.struct_size -= 1; }},
     {"struct_size is 4100", HIPATTN_INVALID_ARGUMENT, [](Engine& o) { o.struct_size = 4100; }},
     {"device is 3", HIPATTN_INVALID_ARGUMENT, [](Engine& o) { o.device = 3; }},
     {"device is 2", HIPATTN_UNSUPPORTED, [](Engine& o) { o.device = HIPATTN_DEVICE_CUDA; }},

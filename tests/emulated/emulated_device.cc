@@ -164,6 +164,11 @@ class Emulated : public EmulatedDevice {
     return schedule_->Push(stream, std::move(work));
   }
 
+  int64_t Now() override { return schedule_->Now(); }
+  Status Tell(device::StreamId stream, Told told) override {
+    return schedule_->Tell(stream, std::move(told));
+  }
+
   void Free(const device::Memory& memory, device::Ticket after) override {
     schedule_->FreeLater(memory, after);
   }

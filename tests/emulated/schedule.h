@@ -61,6 +61,8 @@ class Schedule {
   virtual bool Done(device::Ticket ticket) = 0;
   virtual Status Sync(device::Ticket ticket) = 0;
   virtual void FreeLater(const device::Memory& memory, device::Ticket after) = 0;
+  virtual int64_t Now() = 0;
+  virtual Status Tell(device::StreamId stream, device::Device::Told told) = 0;
 };
 
 std::unique_ptr<Schedule> CreateThreadSchedule(Schedule::Free free);
@@ -72,7 +74,7 @@ class SimulatedSchedule : public Schedule {
  public:
   static std::unique_ptr<SimulatedSchedule> Create(Free free);
 
-  virtual int64_t now_ns() = 0;
+  int64_t now_ns() { return Now(); }
   virtual void Advance(int64_t host_ns) = 0;  // the host worked that long
   virtual Totals totals() = 0;
   virtual std::vector<Event> events() = 0;  // in order of submission

@@ -98,10 +98,25 @@ class Simulated : public SimulatedSchedule {
     RunDue();
   }
 
-  int64_t now_ns() override {
+  int64_t Now() override {
     const std::lock_guard<std::mutex> lock(mutex_);
     return now_ns_;
   }
+  Status Tell(device::StreamId stream, device::Device::Told told) override {
+    const std::lock_guard<std::mutex> lock(mutex_);
+    HIPATTN_RETURN_IF_ERROR(CheckStream(stream));
+    RunDue();
+    HIPATTN_RETURN_IF_ERROR(fault_);
+    const Stream& s = streams_[stream];
+    const int64_t reached = std::max({now_ns_, s.free_ns, s.wait_ns});
+    effects_.emplace(reached, Effect{/*skippable=*/true, [reached, kept = std::move(told)] {
+                                       kept(reached);
+                                       return Status::Ok();
+                                     }});
+    RunDue();
+    return fault_;
+  }
+
   void Advance(int64_t host_ns) override {
     const std::lock_guard<std::mutex> lock(mutex_);
     now_ns_ += host_ns;

@@ -48,6 +48,17 @@ class ThreadSchedule : public Schedule {
   void FreeLater(const device::Memory& memory, device::Ticket after) override {
     streams_.FreeLater(memory, after);
   }
+  int64_t Now() override {
+    return std::chrono::duration_cast<std::chrono::nanoseconds>(Clock::now().time_since_epoch())
+        .count();
+  }
+  Status Tell(device::StreamId stream, device::Device::Told told) override {
+    const auto tell = [this, kept = std::move(told)] {
+      kept(Now());
+      return Status::Ok();
+    };
+    return streams_.Push(stream, tell).status();
+  }
 
  private:
   std::mutex mutex_;

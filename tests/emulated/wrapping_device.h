@@ -40,6 +40,10 @@ class WrappingDevice : public device::Device {
   Status Wait(device::StreamId stream, device::Ticket ticket) override {
     return inner_->Wait(stream, ticket);
   }
+  int64_t Now() override { return inner_->Now(); }
+  Status Tell(device::StreamId stream, Told told) override {
+    return inner_->Tell(stream, std::move(told));
+  }
   Result<device::Ticket> Submit(device::StreamId stream,
                                 const device::Submission& submission) override {
     return inner_->Submit(stream, submission);

@@ -86,7 +86,8 @@ TEST_F(Cli, HelpShowsEveryOption) {
                              "--patterns",
                              "--compare-prefill",
                              "--save-text",
-                             "--load-text"}) {
+                             "--load-text",
+                             "--trace"}) {
     EXPECT_NE(result.out.find(option), std::string::npos) << option;
   }
   EXPECT_NE(result.out.find("=4096"), std::string::npos);
