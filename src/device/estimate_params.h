@@ -15,11 +15,14 @@ namespace hipattn::device {
 // ------------------------------------------------------------------------------------------
 // estimate_lines What a few rows' causal softmax weighs, by column and by diagonal (the
 // vertical-slash estimate of MInference, arXiv 2407.02490): vertical[j] = sum over the rows of the
-// weight of key j, slash[s] = that of the keys s behind each row. Each sums to num_rows. Two passes
-// over the keys, no [rows, keys]; the keys are cut into segments by position, whose parts are
-// merged in order. Where not all keys are there at once, the steps are launched one by one: the
-// sums of all segments, a few at a time, then kLse, then the lines of all segments, then kSlash.
-// The same bits; only kSums and kLines read keys.
+// weight of key j, slash[s] = that of the keys s behind each row. Each sums to num_rows. The keys
+// are cut into segments by position, whose parts are merged in order. Two passes: of the first
+// LinesKeptSegments segments the first one leaves its scores for the second, which computes those
+// of the others again, so that memory does not grow with rows times keys. Where not all keys are
+// there at once, the steps are launched one by one: the sums of all segments, a few at a time, then
+// kLse, then the lines of all segments, then kSlash. The same bits, whatever is kept; only kSums
+// and kLines read keys. Neighbouring jobs with equal first_pos, num_rows, segments and slots (q
+// heads of one kv head) read them once.
 enum class LinesStep : uint32_t { kAll, kSums, kLse, kLines, kSlash };
 struct LinesJob {         // one (sequence, q head)
   const uint32_t* slots;  // as in PrefillJob
@@ -45,9 +48,23 @@ inline constexpr uint32_t kLinesSegment = 4096;  // keys
 constexpr uint64_t LinesDiagonals(uint32_t num_rows) {
   return kLinesSegment + (uint64_t{num_rows} + 63) / 64 * 64 + 48;
 }
+// 8 MB of a job: 64 rows' scores of 32768 keys, where an estimate is the largest share of a
+// prefill.
+inline constexpr uint64_t kLinesKeptFloats = uint64_t{2} << 20;
+constexpr uint64_t LinesScores(uint32_t num_rows) {  // of one segment
+  return (uint64_t{num_rows} + 63) / 64 * 64 * kLinesSegment;
+}
+constexpr uint64_t LinesSegments(uint32_t num_keys) {
+  return (uint64_t{num_keys} + kLinesSegment - 1) / kLinesSegment;
+}
+constexpr uint64_t LinesKeptSegments(uint32_t num_keys, uint32_t num_rows) {
+  const uint64_t all = LinesSegments(num_keys);
+  const uint64_t most = num_rows == 0 ? 0 : kLinesKeptFloats / LinesScores(num_rows);
+  return all < most ? all : most;
+}
 constexpr uint64_t LinesWorkspaceFloats(uint32_t num_keys, uint32_t num_rows) {
-  const uint64_t segments = (uint64_t{num_keys} + kLinesSegment - 1) / kLinesSegment;
-  return segments * (2 * uint64_t{num_rows} + LinesDiagonals(num_rows));
+  return LinesKeptSegments(num_keys, num_rows) * LinesScores(num_rows) +
+         LinesSegments(num_keys) * (2 * uint64_t{num_rows} + LinesDiagonals(num_rows));
 }
 
 // ------------------------------------------------------------------------------------------

@@ -13,14 +13,15 @@ namespace {
 constexpr uint32_t kPoolPanelTokens = device::kPoolTokens * device::kPanelTokens;
 constexpr uint32_t kGroupColumns = device::kPanelTokens;
 
-// Runs jobs that read the keys [0, num_keys) of their tables, in parts of part_keys keys each.
-// set_part(job, cut) tells a job its part.
-template <typename Params, typename Job, typename SetPart>
+// Runs jobs that read the keys of their tables, in parts of part_keys keys each, from part
+// first_part(job) to the last. set_part(job, cut) tells a job its parts.
+template <typename Params, typename Job, typename FirstPart, typename SetPart>
 Status RunKeyParts(EngineState& engine,
                    device::Op<Params> op,
                    const Params& params,
                    const Job* all_jobs,
                    uint32_t part_keys,
+                   const FirstPart& first_part,
                    const SetPart& set_part) {
   const auto num_keys = [&](const Cut& cut) {
     return all_jobs[cut.job].first_pos + all_jobs[cut.job].num_rows;
@@ -29,11 +30,20 @@ Status RunKeyParts(EngineState& engine,
   const auto end_block = [&](const Cut& cut) {
     return std::min(cut.end * part_blocks, CeilDiv(num_keys(cut), engine.options.block_tokens));
   };
+  // Waves count from the first part on.
+  const auto parts_of = [&](const Cut& cut) {
+    const uint32_t first = first_part(all_jobs[cut.job]);
+    return Cut{cut.job, first + cut.begin, first + cut.end};
+  };
   Waves waves(engine);
   for (uint32_t i = 0; i < params.num_jobs; ++i) {
-    waves.Add(i, CeilDiv(num_keys({i, 0, 0}), part_keys), 1);
+    const uint32_t parts = CeilDiv(num_keys({i, 0, 0}), part_keys) - first_part(all_jobs[i]);
+    if (parts > 0) {
+      waves.Add(i, parts, 1);
+    }
   }
-  const auto pin = [&](const Cut& cut, offload::BlockLease* lease) {
+  const auto pin = [&](const Cut& counted, offload::BlockLease* lease) {
+    const Cut cut = parts_of(counted);
     const uint32_t first = cut.begin * part_blocks;
     return PinAll({all_jobs[cut.job].slots + first, end_block(cut) - first}, Use::kRead, lease);
   };
@@ -42,11 +52,11 @@ Status RunKeyParts(EngineState& engine,
     SlotTables tables(engine);
     uint64_t entries = 0;
     for (const Cut& cut : cuts) {
-      entries += end_block(cut);
+      entries += end_block(parts_of(cut));
     }
     HIPATTN_RETURN_IF_ERROR(tables.Reserve(entries));
     for (size_t i = 0; i < cuts.size(); ++i) {
-      const Cut& cut = cuts[i];
+      const Cut cut = parts_of(cuts[i]);
       jobs[i] = all_jobs[cut.job];
       uint32_t* table = tables.Begin(end_block(cut));
       tables.Set(table, jobs[i].slots, cut.begin * part_blocks, end_block(cut));
@@ -288,13 +298,14 @@ Status RunOverBlocks(EngineState& engine, device::LinesParams params) {
     params.pool = engine.pool.view();
     return LaunchAndSync(engine, op, params);
   }
-  const auto in_parts = [&](device::LinesStep step) {
+  const auto in_parts = [&](device::LinesStep step, const auto& first_part) {
     params.step = step;
     return RunKeyParts(engine,
                        op,
                        params,
                        params.jobs,
                        device::kLinesSegment,
+                       first_part,
                        [](device::LinesJob* job, const Cut& cut) {
                          job->segment_begin = cut.begin;
                          job->segment_end = cut.end;
@@ -304,9 +315,21 @@ Status RunOverBlocks(EngineState& engine, device::LinesParams params) {
     params.step = step;
     return LaunchWave(engine, op, params, params.jobs, params.num_jobs);
   };
-  HIPATTN_RETURN_IF_ERROR(in_parts(device::LinesStep::kSums));
+  const auto kept = [](const device::LinesJob& job) {
+    return static_cast<uint32_t>(
+        device::LinesKeptSegments(job.first_pos + job.num_rows, job.num_rows));
+  };
+  HIPATTN_RETURN_IF_ERROR(
+      in_parts(device::LinesStep::kSums, [](const device::LinesJob&) { return 0U; }));
   HIPATTN_RETURN_IF_ERROR(at_once(device::LinesStep::kLse));
-  HIPATTN_RETURN_IF_ERROR(in_parts(device::LinesStep::kLines));
+  HIPATTN_RETURN_IF_ERROR(in_parts(device::LinesStep::kLines, kept));
+  HIPATTN_ASSIGN_OR_RETURN(device::LinesJob * jobs,
+                           LaunchJobs<device::LinesJob>(engine, params.num_jobs));
+  for (uint32_t i = 0; i < params.num_jobs; ++i) {
+    jobs[i] = params.jobs[i];
+    jobs[i].segment_end = kept(jobs[i]);
+  }
+  HIPATTN_RETURN_IF_ERROR(LaunchWave(engine, op, params, jobs, params.num_jobs));
   return at_once(device::LinesStep::kSlash);
 }
 
@@ -364,15 +387,17 @@ Status RunOverBlocks(EngineState& engine, device::AntidiagonalParams params) {
     params.pool = engine.pool.view();
     return LaunchAndSync(engine, op, params);
   }
-  return RunKeyParts(engine,
-                     op,
-                     params,
-                     params.jobs,
-                     device::kAntidiagonalPartKeys,
-                     [](device::AntidiagonalJob* job, const Cut& cut) {
-                       job->key_begin = cut.begin * device::kAntidiagonalPartKeys;
-                       job->key_end = cut.end * device::kAntidiagonalPartKeys;
-                     });
+  return RunKeyParts(
+      engine,
+      op,
+      params,
+      params.jobs,
+      device::kAntidiagonalPartKeys,
+      [](const device::AntidiagonalJob&) { return 0U; },
+      [](device::AntidiagonalJob* job, const Cut& cut) {
+        job->key_begin = cut.begin * device::kAntidiagonalPartKeys;
+        job->key_end = cut.end * device::kAntidiagonalPartKeys;
+      });
 }
 
 }  // namespace hipattn::engine

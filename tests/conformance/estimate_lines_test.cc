@@ -14,6 +14,7 @@
 
 #include <gtest/gtest.h>
 
+#include <algorithm>
 #include <cmath>
 #include <limits>
 #include <numeric>
@@ -121,6 +122,17 @@ TEST_P(EstimateLines, T11SegmentsMatchReference) {
   }
 }
 
+// Scores of the first of three segments are kept, those of the others computed twice.
+TEST_P(EstimateLines, T11KeptAndComputedScoresMatchReference) {
+  constexpr uint32_t kTokens = 8300;
+  constexpr uint32_t kRows = 450;
+  ASSERT_EQ(device::LinesKeptSegments(kTokens, kRows), 1U);
+  ASSERT_EQ(device::LinesSegments(kTokens), 3U);
+  Case test({DType::kF16, 8, 32}, kTokens, kRows);
+  test.softcap = 1.5F;
+  CheckAgainstReference(test);
+}
+
 TEST_P(EstimateLines, SoftcapMatchesReference) {
   Case test({DType::kF32, 64, 16}, 200, 64);
   test.softcap = 1.5F;
@@ -156,9 +168,49 @@ TEST_P(EstimateLines, T20BitsDoNotDependOnThreadsNorBatch) {
   EXPECT_TRUE(SameBits(lines[0].slash, want.slash));
 }
 
-// The keys of a part alone, and the steps one by one.
+// Neighbouring jobs of one text read its keys together, whatever tables name them and
+// however many threads there are.
+TEST_P(EstimateLines, T18JobsThatShareKeysGetTheBitsOfOne) {
+  constexpr uint32_t kJobs = 9;
+  constexpr uint32_t kOther = 5;  // the job of another text
+  for (const uint32_t head_dim : {16U, 256U}) {
+    Case test({DType::kBf16, head_dim, 16}, 4112, head_dim == 16 ? 70 : 9);
+    const std::vector<uint32_t> copy = test.text.slots;
+    const std::vector<uint32_t> other(copy.rbegin(), copy.rend());
+    const std::vector<float> q = test.pool.random().Normals(kJobs * test.q.size());
+    std::vector<float> workspaces[kJobs];
+    device::LinesJob jobs[kJobs];
+    const auto make_jobs = [&](Lines* lines) {
+      for (uint32_t i = 0; i < kJobs; ++i) {
+        jobs[i] = test.Job(&lines[i], &workspaces[i]);
+        jobs[i].q = q.data() + i * test.q.size();
+        jobs[i].slots = i == kOther  ? other.data()
+                        : i % 2 == 0 ? test.text.slots.data()
+                                     : copy.data();
+      }
+    };
+    Lines want[kJobs];
+    make_jobs(want);
+    for (const device::LinesJob& job : jobs) {
+      table().estimate_lines(context(1), test.Params(&job, 1));
+    }
+    for (const unsigned num_threads : {1U, 2U, 5U}) {
+      Lines got[kJobs];
+      make_jobs(got);
+      table().estimate_lines(context(num_threads), test.Params(jobs, kJobs));
+      for (uint32_t i = 0; i < kJobs; ++i) {
+        SCOPED_TRACE(StrCat("head_dim ", head_dim, ", ", num_threads, " threads, job ", i));
+        EXPECT_TRUE(SameBits(got[i].vertical, want[i].vertical));
+        EXPECT_TRUE(SameBits(got[i].slash, want[i].slash));
+        EXPECT_TRUE(SameBits(got[i].lse, want[i].lse));
+      }
+    }
+  }
+}
+
+// The keys of a part alone, and the steps one by one; kept scores need none.
 TEST_P(EstimateLines, PartsGiveTheBitsOfTheWhole) {
-  for (const uint32_t rows : {70U, 4200U}) {
+  for (const uint32_t rows : {70U, 450U, 4200U}) {
     Case test({DType::kF16, 8, 32}, 8300, rows);
     const Lines want = test.Run(table(), context(2));
     const uint32_t nan_block = test.pool.TakeSlot();  // never written
@@ -169,13 +221,14 @@ TEST_P(EstimateLines, PartsGiveTheBitsOfTheWhole) {
       std::vector<uint32_t> slots(test.text.slots.size(), nan_block);
       job.slots = slots.data();
       device::LinesParams params = test.Params(&job, 1);
-      const auto in_parts = [&](device::LinesStep step) {
+      const auto in_parts = [&](device::LinesStep step, uint64_t first) {
         params.step = step;
         for (uint32_t begin = 0; begin < 3; begin += segments) {
           job.segment_begin = begin;
           job.segment_end = begin + segments;
           for (size_t block = 0; block < slots.size(); ++block) {
-            const bool given = block >= begin * 128 && block < (begin + segments) * 128;
+            const bool given =
+                block >= std::max<uint64_t>(begin, first) * 128 && block < (begin + segments) * 128;
             slots[block] = given ? test.text.slots[block] : nan_block;
           }
           table().estimate_lines(context(2), params);
@@ -186,9 +239,9 @@ TEST_P(EstimateLines, PartsGiveTheBitsOfTheWhole) {
         std::fill(slots.begin(), slots.end(), nan_block);
         table().estimate_lines(context(2), params);
       };
-      in_parts(device::LinesStep::kSums);
+      in_parts(device::LinesStep::kSums, 0);
       at_once(device::LinesStep::kLse);
-      in_parts(device::LinesStep::kLines);
+      in_parts(device::LinesStep::kLines, device::LinesKeptSegments(8300, rows));
       at_once(device::LinesStep::kSlash);
       EXPECT_TRUE(SameBits(got.vertical, want.vertical));
       EXPECT_TRUE(SameBits(got.slash, want.slash));

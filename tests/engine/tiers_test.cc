@@ -204,6 +204,20 @@ TEST(Tiers, PrefillModes) {
   }
 }
 
+// Of the estimate's two segments one keeps its scores, and the other is read again.
+TEST(Tiers, EstimatesThatReadKeysTwice) {
+  TierCase test;
+  test.attention.prefill_mode = HIPATTN_PREFILL_VERTICAL_SLASH;
+  test.attention.prefill_last_q = 512;
+  test.attention.prefill_sizes[0] = 100;
+  test.attention.prefill_sizes[1] = 200;
+  test.chunk = 2048;
+  test.tokens = 6144;
+  test.steps = 1;
+  test.engine.num_layers = 1;
+  ExpectSameText(test);
+}
+
 // The last rows' tiles name 330 panels each, more than the device has room for.
 TEST(Tiers, MasksThatNameMoreThanTheDeviceHolds) {
   TierCase test;

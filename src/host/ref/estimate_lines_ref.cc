@@ -43,6 +43,20 @@ uint32_t NumKeys(const device::LinesJob& job) {
   return job.first_pos + job.num_rows;
 }
 
+// [num_rows][kLinesSegment] kept scores of a segment, or null. f32 like the kernels', so that both
+// passes see the same ones.
+float* KeptScores(const device::LinesJob& job, uint32_t segment) {
+  return segment < device::LinesKeptSegments(NumKeys(job), job.num_rows)
+             ? job.workspace + segment * device::LinesScores(job.num_rows)
+             : nullptr;
+}
+
+// [segments][num_rows] logs of the segments' sums.
+float* SegmentSums(const device::LinesJob& job) {
+  return job.workspace +
+         device::LinesKeptSegments(NumKeys(job), job.num_rows) * device::LinesScores(job.num_rows);
+}
+
 // Calls fn(segment) for those of this launch.
 template <typename Fn>
 void ForEachSegment(const device::LinesParams& params, const device::LinesJob& job, const Fn& fn) {
@@ -57,9 +71,17 @@ void ForEachSegment(const device::LinesParams& params, const device::LinesJob& j
 
 void AddSums(const device::LinesParams& params, const device::LinesJob& job) {
   ForEachSegment(params, job, [&](const Segment& segment) {
+    float* kept = KeptScores(job, segment.number);
     for (uint32_t row = 0; row < job.num_rows; ++row) {
-      job.workspace[segment.number * job.num_rows + row] =
-          static_cast<float>(LogSum(ScoresOf(params, job, row, segment)));
+      std::vector<double> scores = ScoresOf(params, job, row, segment);
+      if (kept != nullptr) {
+        float* row_scores = kept + size_t{row} * device::kLinesSegment;
+        std::transform(scores.begin(), scores.end(), row_scores, [](double score) {
+          return static_cast<float>(score);
+        });
+        scores.assign(row_scores, row_scores + scores.size());
+      }
+      SegmentSums(job)[segment.number * job.num_rows + row] = static_cast<float>(LogSum(scores));
     }
   });
 }
@@ -68,10 +90,24 @@ void MergeSums(const device::LinesJob& job) {
   for (uint32_t row = 0; row < job.num_rows; ++row) {
     std::vector<double> parts;
     for (uint32_t key = 0; key < NumKeys(job); key += device::kLinesSegment) {
-      parts.push_back(double{job.workspace[key / device::kLinesSegment * job.num_rows + row]});
+      parts.push_back(double{SegmentSums(job)[key / device::kLinesSegment * job.num_rows + row]});
     }
     job.lse[row] = static_cast<float>(LogSum(parts));
   }
+}
+
+// The scores of the first pass.
+std::vector<double> SecondScores(const device::LinesParams& params,
+                                 const device::LinesJob& job,
+                                 uint32_t row,
+                                 const Segment& segment) {
+  const float* kept = KeptScores(job, segment.number);
+  if (kept == nullptr) {
+    return ScoresOf(params, job, row, segment);
+  }
+  const uint32_t end = std::min(segment.end, job.first_pos + row + 1);
+  const float* scores = kept + size_t{row} * device::kLinesSegment;
+  return {scores, scores + (end > segment.begin ? end - segment.begin : 0)};
 }
 
 void AddLines(const device::LinesParams& params, const device::LinesJob& job) {
@@ -80,7 +116,7 @@ void AddLines(const device::LinesParams& params, const device::LinesJob& job) {
     std::vector<double> vertical(segment.end - begin);
     std::vector<double> slash(NumKeys(job));
     for (uint32_t row = 0; row < job.num_rows; ++row) {
-      const std::vector<double> scores = ScoresOf(params, job, row, segment);
+      const std::vector<double> scores = SecondScores(params, job, row, segment);
       for (uint32_t i = 0; i < scores.size(); ++i) {
         const double weight = std::exp(scores[i] - double{job.lse[row]});
         vertical[i] += weight;
