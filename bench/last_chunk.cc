@@ -4,6 +4,8 @@
 
 #include "bench/roof.h"
 
+#include <algorithm>
+
 namespace hipattn::bench {
 
 LastChunk::LastChunk(const TextShape& shape,
@@ -24,23 +26,28 @@ LastChunk::LastChunk(const TextShape& shape,
   hipattn_sequence_t* sequence = nullptr;
   Check(hipattn_sequence_create(engine, nullptr, &sequence));
   sequence_.reset(sequence);
-  Attend(0, shape.num_tokens - shape.num_rows, nullptr);
+  Attend(0, shape.num_tokens - shape.num_rows, nullptr, nullptr);
 }
 
-Reading LastChunk::Read(const hipattn_attention_options_t& options) {
+Reading LastChunk::Read(const hipattn_attention_options_t& options, uint32_t chunk_rows) {
   const uint32_t begin = shape_.num_tokens - shape_.num_rows;
   Reading reading = {0, HIPATTN_STATS_INIT};
   Check(hipattn_sequence_set_options(sequence_.get(), &options));
   Check(hipattn_sequence_truncate(sequence_.get(), begin));
   Check(hipattn_engine_stats(engine_.get(), &reading.stats, 1));
   const double start = Now(1);
-  Attend(begin, shape_.num_tokens, q_.data());
+  for (uint32_t row = 0; row < shape_.num_rows;) {
+    const uint32_t rows = std::min(chunk_rows, shape_.num_rows - row);
+    const size_t offset = size_t{row} * shape_.group * shape_.head_dim;
+    Attend(begin + row, begin + row + rows, q_.data() + offset, out_.data() + offset);
+    row += rows;
+  }
   reading.seconds = Now(1) - start;
   Check(hipattn_engine_stats(engine_.get(), &reading.stats, 1));
   return reading;
 }
 
-void LastChunk::Attend(uint32_t begin, uint32_t end, const float* q) {
+void LastChunk::Attend(uint32_t begin, uint32_t end, const float* q, float* out) {
   if (begin == end) {
     return;
   }
@@ -53,7 +60,7 @@ void LastChunk::Attend(uint32_t begin, uint32_t end, const float* q) {
   args.q = q;
   args.k = k_.data() + size_t{begin} * shape_.head_dim;
   args.v = v_.data() + size_t{begin} * shape_.head_dim;
-  args.out = q == nullptr ? nullptr : out_.data();
+  args.out = out;
   args.phase = 2;
   Check(hipattn_attend(engine_.get(), &args));
 }

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // SPDX-FileCopyrightText: The hipattn authors
 //
-// The last chunk of one kv head's text, read again and again through the C API.
+// The last rows of one kv head's text, read again and again through the C API.
 #ifndef HIPATTN_BENCH_LAST_CHUNK_H_
 #define HIPATTN_BENCH_LAST_CHUNK_H_
 
@@ -44,7 +44,8 @@ class LastChunk {
 
   // Whether every call succeeded; hipattn_last_error_message() says what did not.
   bool ok() const { return ok_; }
-  Reading Read(const hipattn_attention_options_t& options);
+  // The chunk at once, or chunk_rows rows at a time.
+  Reading Read(const hipattn_attention_options_t& options, uint32_t chunk_rows = UINT32_MAX);
 
  private:
   struct EngineCloser {
@@ -55,7 +56,8 @@ class LastChunk {
   };
 
   void Check(hipattn_status_t status) { ok_ = ok_ && status == HIPATTN_OK; }
-  void Attend(uint32_t begin, uint32_t end, const float* q);
+  // Tokens [begin, end); without queries keys and values are only kept.
+  void Attend(uint32_t begin, uint32_t end, const float* q, float* out);
 
   const TextShape shape_;
   const std::span<const float> q_, k_, v_;

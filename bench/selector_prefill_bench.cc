@@ -3,15 +3,15 @@
 //
 // Every selector of prefill on a whole text of one kv head of 4 q heads, head_dim 128, whose
 // structure is known (tests/support/structured_head.h): sinks, 200 columns, and three clusters of
-// some 5000 diagonals. One call through the C API, one thread, against dense prefill in the same
-// process. Counters:
+// some 5000 diagonals. In one call through the C API or in chunks, one thread, against dense
+// prefill in the same process. Counters, of chunks in sums:
 //   dense_s        dense attention; of more than 32768 tokens that of the first 32768, by the
-//   square
-//                  of the lengths
+//                  square of the lengths
 //   faster         its time / the selector's
 //   density_%      tiles computed, of dense attention's
 //   efficiency_%   density * time of dense attention / time of the masks without their estimate
 //   estimate_%     estimate, selection and index building, of the masks' time
+//   of_dense_%     the same, of dense attention's
 //   recall_%       softmax mass attended, of a row of every 64
 #include "bench/last_chunk.h"
 #include "bench/line.h"
@@ -103,16 +103,21 @@ Text& TextOf(uint32_t num_tokens) {
   return *text;
 }
 
-void RunSelector(benchmark::State& state,
-                 uint32_t num_tokens,
-                 hipattn_attention_options_t options) {
-  Text& text = TextOf(num_tokens);
+// How a text is read.
+struct Length {
+  uint32_t num_tokens;
+  uint32_t chunk_rows;
+};
+
+void RunSelector(benchmark::State& state, Length length, hipattn_attention_options_t options) {
+  Text& text = TextOf(length.num_tokens);
   options.verify_recall = 1;
-  const double recall = text.chunk().Read(options).stats.prefill_recall;  // memory is touched
+  // Memory is touched.
+  const double recall = text.chunk().Read(options, length.chunk_rows).stats.prefill_recall;
   options.verify_recall = 0;
   Reading least = {};
   for (auto _ : state) {
-    const Reading reading = text.chunk().Read(options);
+    const Reading reading = text.chunk().Read(options, length.chunk_rows);
     state.SetIterationTime(reading.seconds);
     if (least.seconds == 0 || reading.seconds < least.seconds) {
       least = reading;
@@ -132,40 +137,43 @@ void RunSelector(benchmark::State& state,
   state.counters["efficiency_%"] =
       100 * least.Density() * text.dense_seconds() / (least.seconds * share);
   state.counters["estimate_%"] = 100 * estimate / attention;
+  state.counters["of_dense_%"] = 100 * least.seconds * (1 - share) / text.dense_seconds();
   state.counters["recall_%"] = 100 * recall;
 }
 
-void Register(uint32_t num_tokens,
-              const std::string& name,
-              const hipattn_attention_options_t& options) {
+void Register(Length length, const std::string& name, const hipattn_attention_options_t& options) {
+  const std::string chunk = length.chunk_rows < length.num_tokens
+                                ? "/chunk:" + std::to_string(length.chunk_rows)
+                                : std::string();
   benchmark::RegisterBenchmark(
-      ("selector_prefill/T:" + std::to_string(num_tokens) + "/" + name).c_str(),
-      [=](benchmark::State& state) { RunSelector(state, num_tokens, options); })
+      ("selector_prefill/T:" + std::to_string(length.num_tokens) + chunk + "/" + name).c_str(),
+      [=](benchmark::State& state) { RunSelector(state, length, options); })
       ->UseManualTime()
       ->Unit(benchmark::kMillisecond)
-      ->Iterations(num_tokens > kDenseTokens ? 1 : 2);
+      ->Iterations(length.num_tokens > kDenseTokens ? 1 : 2);
 }
 
 void RegisterSizes(
-    uint32_t num_tokens, const std::string& name, uint32_t mode, uint32_t first, uint32_t second) {
+    Length length, const std::string& name, uint32_t mode, uint32_t first, uint32_t second) {
   hipattn_attention_options_t options = Options(mode);
   options.prefill_sizes[0] = first;
   options.prefill_sizes[1] = second;
-  Register(num_tokens, name, options);
+  Register(length, name, options);
 }
 
 }  // namespace
 
 void RegisterSelectorPrefill() {
-  for (const uint32_t tokens : {32768U, 131072U}) {
-    RegisterSizes(tokens, "vertical-slash:1000,6096", HIPATTN_PREFILL_VERTICAL_SLASH, 1000, 6096);
-    RegisterSizes(tokens, "vertical-slash:1000,1500", HIPATTN_PREFILL_VERTICAL_SLASH, 1000, 1500);
-    RegisterSizes(tokens, "a-shape:1024,4096", HIPATTN_PREFILL_A_SHAPE, 1024, 4096);
-    RegisterSizes(tokens, "block-sparse:100", HIPATTN_PREFILL_BLOCK_SPARSE, 100, 0);
-    Register(tokens, "auto", Options(HIPATTN_PREFILL_AUTO));
-    Register(tokens, "flex", Options(HIPATTN_PREFILL_FLEX));
-    Register(tokens, "xattention", Options(HIPATTN_PREFILL_XATTENTION));
-    Register(tokens, "flash-v2", Options(HIPATTN_PREFILL_FLASH_V2));
+  constexpr Length kLengths[] = {{32768, 32768}, {32768, 16384}, {131072, 131072}, {131072, 16384}};
+  for (const Length length : kLengths) {
+    RegisterSizes(length, "vertical-slash:1000,6096", HIPATTN_PREFILL_VERTICAL_SLASH, 1000, 6096);
+    RegisterSizes(length, "vertical-slash:1000,1500", HIPATTN_PREFILL_VERTICAL_SLASH, 1000, 1500);
+    RegisterSizes(length, "a-shape:1024,4096", HIPATTN_PREFILL_A_SHAPE, 1024, 4096);
+    RegisterSizes(length, "block-sparse:100", HIPATTN_PREFILL_BLOCK_SPARSE, 100, 0);
+    Register(length, "auto", Options(HIPATTN_PREFILL_AUTO));
+    Register(length, "flex", Options(HIPATTN_PREFILL_FLEX));
+    Register(length, "xattention", Options(HIPATTN_PREFILL_XATTENTION));
+    Register(length, "flash-v2", Options(HIPATTN_PREFILL_FLASH_V2));
   }
 }
 
