@@ -28,9 +28,10 @@ void AttendRow(const RowConfig& config,
   std::vector<double> scores(num_tokens);
   double max_score = -std::numeric_limits<double>::infinity();
   for (size_t token = 0; token < num_tokens; ++token) {
+    const float* k = rows.k.data() + token * head_dim;
     double dot = 0;
     for (size_t dim = 0; dim < head_dim; ++dim) {
-      dot += double{q[dim]} * double{rows.k[token * head_dim + dim]};
+      dot += double{q[dim]} * double{k[dim]};
     }
     double score = dot * double{config.scale};
     if (config.softcap > 0) {
@@ -39,13 +40,15 @@ void AttendRow(const RowConfig& config,
     scores[token] = rows.bias.empty() ? score : score + double{rows.bias[token]};
     max_score = std::max(max_score, scores[token]);
   }
-  std::vector<double> sum_values(head_dim, 0.0);
+  std::vector<double> sums(head_dim, 0.0);
+  double* sum_values = sums.data();
   double sum_weights = 0;
   for (size_t token = 0; token < num_tokens; ++token) {
     const double weight = std::exp(scores[token] - max_score);
+    const float* v = rows.v.data() + token * head_dim;
     sum_weights += weight;
     for (size_t dim = 0; dim < head_dim; ++dim) {
-      sum_values[dim] += weight * double{rows.v[token * head_dim + dim]};
+      sum_values[dim] += weight * double{v[dim]};
     }
   }
   for (size_t dim = 0; dim < head_dim; ++dim) {
