@@ -13,8 +13,21 @@ namespace hipattn::core {
 namespace {
 
 std::vector<float> Pooled(std::span<const float> sums, uint32_t block_tokens) {
+  constexpr size_t kSide = 4;  // blocks side by side: each addition to one sum waits for the last
   std::vector<float> pooled;
-  for (size_t begin = 0; begin < sums.size(); begin += block_tokens) {
+  size_t begin = 0;
+  for (; begin + kSide * block_tokens <= sums.size(); begin += kSide * block_tokens) {
+    double side[kSide] = {};
+    for (size_t i = begin; i < begin + block_tokens; ++i) {
+      for (size_t block = 0; block < kSide; ++block) {
+        side[block] += sums[i + block * block_tokens];
+      }
+    }
+    for (const double sum : side) {
+      pooled.push_back(static_cast<float>(sum));
+    }
+  }
+  for (; begin < sums.size(); begin += block_tokens) {
     double sum = 0.0;
     for (size_t i = begin; i < std::min(begin + block_tokens, sums.size()); ++i) {
       sum += sums[i];
