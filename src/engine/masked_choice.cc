@@ -226,8 +226,10 @@ Status MaskedWave::Decide(uint32_t i) {
   head.dense = false;
   head.slice_dense = false;
   if (Is(i, MaskKind::kFlex)) {
-    head.flex = core::PlanFlex(
-        shape_, FlexEstimateOf(head, shape_.kv_len, ProbeRows()), FlexOptionsOf(options()));
+    const core::FlexEstimate estimate = FlexEstimateOf(head, shape_.kv_len, ProbeRows());
+    const core::FlexOptions flex = FlexOptionsOf(options());
+    head.flex = core::PlanFlex(shape_, estimate, flex);
+    head.flex_lines = core::PickFlexLines(estimate, head.flex, flex, &head.top);
   }
   if (ChoosesBySlice(i)) {
     return Status::Ok();
@@ -357,12 +359,8 @@ void MaskedWave::ChooseBlocks(uint32_t i, const Slice& slice) {
         return score * MeanFactor(last_rows);
       });
     }
-    head.blocks = core::SelectFlex(slice.shape,
-                                   FlexEstimateOf(head, shape_.kv_len, ProbeRows()),
-                                   head.flex,
-                                   scores,
-                                   FlexOptionsOf(options()),
-                                   &head.top);
+    head.blocks =
+        core::SelectFlex(slice.shape, head.flex_lines, scores, FlexOptionsOf(options()), &head.top);
   } else if (Is(i, MaskKind::kXAttention)) {
     const uint64_t num_masses =
         uint64_t{core::NumQueryBlocks(slice.shape, core::kXAttentionBlock)} *

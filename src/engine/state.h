@@ -142,6 +142,7 @@ struct MaskedHead {
   core::TopScores top;
   core::Lines lines;
   core::FlexBudget flex{};
+  core::FlexLines flex_lines;
   core::BlockLists blocks;
   Scratch<uint32_t> pruned_ptr;  // of blocks that count as their means
   Scratch<ColumnInterval> pruned;

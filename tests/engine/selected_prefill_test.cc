@@ -433,9 +433,12 @@ struct ShortChunk {
   }
   size_t NumBlocks(std::span<const float> block_scores) const {
     core::TopScores top;
-    return core::SelectFlex(
-               shape, {vertical, slash, kRows, scores}, Plan(scores), block_scores, flex, &top)
-        .blocks.size();
+    const core::FlexBudget budget = Plan(scores);
+    const core::FlexLines lines =
+        core::PickFlexLines({vertical, slash, kRows, scores}, budget, flex, &top);
+    const std::span<const float> used =
+        budget.query_aware ? block_scores : std::span<const float>();
+    return core::SelectFlex(shape, lines, used, flex, &top).blocks.size();
   }
 
   // Tiles that the engine attends of the chunk, per q head.

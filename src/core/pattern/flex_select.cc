@@ -140,42 +140,46 @@ FlexBudget PlanFlex(const PrefillShape& shape,
           divergence};
 }
 
+FlexLines PickFlexLines(const FlexEstimate& estimate,
+                        const FlexBudget& budget,
+                        const FlexOptions& options,
+                        TopScores* scratch) {
+  return {Best(estimate.vertical, options.block_tokens, budget.vertical_blocks, scratch),
+          Best(estimate.slash, options.block_tokens, budget.slash_blocks, scratch)};
+}
+
 BlockLists SelectFlex(const PrefillShape& shape,
-                      const FlexEstimate& estimate,
-                      const FlexBudget& budget,
+                      const FlexLines& lines,
                       std::span<const float> block_scores,
                       const FlexOptions& options,
                       TopScores* scratch) {
-  const std::vector<int32_t> columns =
-      Best(estimate.vertical, options.block_tokens, budget.vertical_blocks, scratch);
-  const std::vector<int32_t> offsets =
-      Best(estimate.slash, options.block_tokens, budget.slash_blocks, scratch);
   std::vector<std::vector<int32_t>> chosen(NumQueryBlocks(shape, options.block_tokens));
-  if (budget.query_aware) {
+  if (!block_scores.empty()) {
     AddBestBlocks(shape, block_scores, options, scratch, &chosen);
   }
-  BlockLists lists;
-  lists.block_tokens = options.block_tokens;
-  lists.tiles_per_list = options.block_tokens / kRowTile;
+  BlockLists kept;
+  kept.block_tokens = options.block_tokens;
+  kept.tiles_per_list = options.block_tokens / kRowTile;
   for (uint32_t m = 0; m < chosen.size(); ++m) {
     const OwnBlocks own = OwnBlocksOf(shape, m, options.block_tokens);
     const auto last = static_cast<int32_t>(own.last);
     std::vector<int32_t>& list = chosen[m];
     list.push_back(static_cast<int32_t>(own.first));
-    std::copy_if(columns.begin(), columns.end(), std::back_inserter(list), [=](int32_t column) {
-      return column <= last;
-    });
-    for (const int32_t offset : offsets) {
+    std::copy_if(
+        lines.columns.begin(), lines.columns.end(), std::back_inserter(list), [=](int32_t column) {
+          return column <= last;
+        });
+    for (const int32_t offset : lines.offsets) {
       if (offset <= last) {
         list.push_back(last - offset);
       }
     }
     std::sort(list.begin(), list.end());
     list.erase(std::unique(list.begin(), list.end()), list.end());
-    lists.blocks.insert(lists.blocks.end(), list.begin(), list.end());
-    lists.EndList();
+    kept.blocks.insert(kept.blocks.end(), list.begin(), list.end());
+    kept.EndList();
   }
-  return lists;
+  return kept;
 }
 
 }  // namespace hipattn::core

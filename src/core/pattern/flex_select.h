@@ -17,6 +17,7 @@
 
 #include <cstdint>
 #include <span>
+#include <vector>
 
 namespace hipattn::core {
 
@@ -46,17 +47,28 @@ struct FlexBudget {
   double divergence;  // square root of Jensen and Shannon's, in nats
 };
 
+// The lines of a head, the same for all its query blocks.
+struct FlexLines {
+  std::vector<int32_t> columns, offsets;  // blocks from the first and blocks behind the diagonal
+};
+
 // Texts of up to two blocks keep everything.
 FlexBudget PlanFlex(const PrefillShape& shape,
                     const FlexEstimate& estimate,
                     const FlexOptions& options);
 
+// The budget's blocks of most mass, the first and the diagonal among them.
+FlexLines PickFlexLines(const FlexEstimate& estimate,
+                        const FlexBudget& budget,
+                        const FlexOptions& options,
+                        TopScores* scratch);
+
+// The blocks of the lines, and where there are block_scores the best blocks beside them.
 // block_scores: [query blocks][key blocks] scale * mean query . mean key, of which a query block's
-// up to its diagonal are read; empty unless budget.query_aware (then fewer than 2^31). Block 0 and
-// the diagonal are kept.
+// up to its diagonal are read (fewer than 2^31); empty unless budget.query_aware. Block 0 and the
+// diagonal are kept.
 BlockLists SelectFlex(const PrefillShape& shape,
-                      const FlexEstimate& estimate,
-                      const FlexBudget& budget,
+                      const FlexLines& lines,
                       std::span<const float> block_scores,
                       const FlexOptions& options,
                       TopScores* scratch);

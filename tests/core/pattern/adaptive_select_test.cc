@@ -18,6 +18,7 @@
 #include <limits>
 #include <numeric>
 #include <set>
+#include <span>
 #include <vector>
 
 namespace hipattn::core {
@@ -180,6 +181,16 @@ struct Probe {
   std::vector<float> scores = std::vector<float>(10, 0.0F);
 };
 
+BlockLists SelectedBlocks(const PrefillShape& shape,
+                          const FlexEstimate& estimate,
+                          const FlexBudget& budget,
+                          std::span<const float> scores,
+                          const FlexOptions& options,
+                          TopScores* scratch) {
+  return SelectFlex(
+      shape, PickFlexLines(estimate, budget, options, scratch), scores, options, scratch);
+}
+
 TEST(FlexPrefill, EvenMassThatMeansPredictIsQueryAware) {
   Probe probe(1280);
   const PrefillShape shape = {1280, 1280};
@@ -195,12 +206,13 @@ TEST(FlexPrefill, EvenMassThatMeansPredictIsQueryAware) {
     scores[m * 10 + 2] = 9.0F;
   }
   TopScores scratch;
-  const BlockLists lists = SelectFlex(shape, probe.Estimate(), budget, scores, options, &scratch);
+  const BlockLists lists =
+      SelectedBlocks(shape, probe.Estimate(), budget, scores, options, &scratch);
   for (uint32_t m = 3; m < 10; ++m) {
     EXPECT_EQ(ListOf(lists, m), (std::set<int32_t>{0, 2, static_cast<int32_t>(m)}));
   }
   options.gamma = 1.0;
-  ExpectDense(shape, SelectFlex(shape, probe.Estimate(), budget, scores, options, &scratch));
+  ExpectDense(shape, SelectedBlocks(shape, probe.Estimate(), budget, scores, options, &scratch));
 }
 
 TEST(FlexPrefill, UnpredictedMassIsLinesByTheirShare) {
@@ -220,7 +232,7 @@ TEST(FlexPrefill, UnpredictedMassIsLinesByTheirShare) {
   FlexBudget more = budget;
   more.vertical_blocks = 3;
   more.slash_blocks = 2;
-  const BlockLists lists = SelectFlex(shape, probe.Estimate(), more, {}, kOptions, &scratch);
+  const BlockLists lists = SelectedBlocks(shape, probe.Estimate(), more, {}, kOptions, &scratch);
   EXPECT_EQ(ListOf(lists, 0), (std::set<int32_t>{0}));
   EXPECT_EQ(ListOf(lists, 3), (std::set<int32_t>{0, 3}));
   EXPECT_EQ(ListOf(lists, 9), (std::set<int32_t>{0, 4, 5, 6, 9})) << "9 - 3 by its distance";
@@ -246,7 +258,7 @@ TEST(FlexPrefill, OneKeyWithAllTheMassIsKept) {
   ASSERT_FALSE(budget.query_aware);
   EXPECT_EQ(budget.vertical_blocks, 16U) << "1024 tokens";
   TopScores scratch;
-  const BlockLists lists = SelectFlex(shape, estimate, budget, {}, {}, &scratch);
+  const BlockLists lists = SelectedBlocks(shape, estimate, budget, {}, {}, &scratch);
   EXPECT_TRUE(ListOf(lists, 63).contains(2000 / 64));
   EXPECT_TRUE(ListOf(lists, 63).contains(0));
 }
@@ -257,12 +269,12 @@ TEST(FlexPrefill, ShortTextsAreDenseAndChunksKeepTheirOwnBlocks) {
     Probe probe(shape.kv_len);
     const FlexBudget budget = PlanFlex(shape, probe.Estimate(), kOptions);
     EXPECT_EQ(budget.vertical_blocks, NumKeyBlocks(shape, 128)) << "up to two blocks: all";
-    ExpectDense(shape, SelectFlex(shape, probe.Estimate(), budget, {}, kOptions, &scratch));
+    ExpectDense(shape, SelectedBlocks(shape, probe.Estimate(), budget, {}, kOptions, &scratch));
   }
   Probe probe(1280);
   const PrefillShape chunk = {200, 1280};  // positions 1080 to 1279: blocks 8 and 9
   const BlockLists lists =
-      SelectFlex(chunk, probe.Estimate(), {1, 1, false, 1.0}, {}, kOptions, &scratch);
+      SelectedBlocks(chunk, probe.Estimate(), {1, 1, false, 1.0}, {}, kOptions, &scratch);
   EXPECT_EQ(ListOf(lists, 0), (std::set<int32_t>{0, 8, 9}));
   EXPECT_EQ(ListOf(lists, 1), (std::set<int32_t>{0, 9}));
 }
@@ -317,7 +329,7 @@ TEST(FlexPrefill, TheBlockThatPassesTheShareIsKept) {
   scores[3] = 9.0F;
   TopScores scratch;
   const BlockLists lists =
-      SelectFlex({128, 1280}, probe.Estimate(), {1, 1, true, 0.0}, scores, kOptions, &scratch);
+      SelectedBlocks({128, 1280}, probe.Estimate(), {1, 1, true, 0.0}, scores, kOptions, &scratch);
   ASSERT_EQ(lists.num_lists(), 1U);
   EXPECT_EQ(ListOf(lists, 0), (std::set<int32_t>{0, 3, 9}));
 }
@@ -326,7 +338,7 @@ TEST(FlexPrefill, ABudgetOfNothingKeepsTheFirstBlockAndTheDiagonal) {
   const Probe probe(1280);
   TopScores scratch;
   const BlockLists lists =
-      SelectFlex({200, 1280}, probe.Estimate(), {0, 0, false, 1.0}, {}, kOptions, &scratch);
+      SelectedBlocks({200, 1280}, probe.Estimate(), {0, 0, false, 1.0}, {}, kOptions, &scratch);
   EXPECT_EQ(ListOf(lists, 0), (std::set<int32_t>{0, 8, 9}));
   EXPECT_EQ(ListOf(lists, 1), (std::set<int32_t>{0, 9}));
 }
