@@ -21,6 +21,9 @@ uint64_t NsSince(Clock::time_point begin) {
 Result<bool> BlockLease::Add(uint32_t block, Use use) {
   BlockCache::Record& record = cache_.records_[block];
   assert(BlockCache::IsValid(record));
+  if (changed_.size() == changed_.capacity()) {  // an entry with a slot must not need memory
+    changed_.reserve(2 * changed_.size() + 16);
+  }
   if (use == Use::kWrite) {
     cache_.BecomeOwn(block);
     if (record.slot != BlockCache::kNoSlot) {
